@@ -1,0 +1,100 @@
+"""A tiny model and a tiny corpus, made here, so that every test walks the true pipeline, offline and in seconds."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+GOOD = ["good", "great", "lovely", "fine", "superb"]
+BAD = ["bad", "awful", "poor", "dreadful", "sad"]
+FILLER = ["the", "film", "was", "and", "plot", "actor", "scene", "a", "very", "it", "in", "story", "end", "long"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer over the words the corpus uses."""
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *GOOD, *BAD, *FILLER])}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer()
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def make_bert(layers: int = 4, labels: int = 2, dropout: float = 0.1) -> BertForSequenceClassification:
+    """A BERT of random weights, 32 wide, whose head has been 'trained' in that it is saved with it."""
+    torch.manual_seed(layers)
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(SPECIAL) + len(GOOD) + len(BAD) + len(FILLER),
+            hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=64, num_labels=labels, hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout, initializer_range=0.2,
+            id2label={0: "negative", 1: "positive"} if labels == 2 else {i: f"class{i}" for i in range(labels)},
+        )
+    )  # fmt: skip
+
+
+def make_rows(count: int, seed: int) -> list[tuple[str, str]]:
+    """Sentences of mixed length whose label follows from one word."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = draw.choice(["negative", "positive"])
+        words = draw.choices(FILLER, k=draw.randint(1, 25))
+        words.insert(draw.randrange(len(words) + 1), draw.choice(GOOD if label == "positive" else BAD))
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "text,label") -> Path:
+    path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv (256 rows), validation.csv (64) and test.csv (96)."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for seed, (split, count) in enumerate([("train", 256), ("validation", 64), ("test", 96)]):
+        write_csv(folder / f"{split}.csv", make_rows(count, seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Save a model with the tiny tokenizer as a Hugging Face folder, and return the folder."""
+
+    def save(model: torch.nn.Module, name: str = "model") -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(save_model: Callable[..., Path]) -> Path:
+    """A folder with a four-layer BERT, two labels: a stand-in for a fine-tuned predecessor."""
+    return save_model(make_bert(), "predecessor")
+
+
+@pytest.fixture(scope="session")
+def encoder_only(save_model: Callable[..., Path]) -> Path:
+    """A folder with a pretrained encoder that has no head for any task yet."""
+    return save_model(make_bert().bert, "encoder")

@@ -1,0 +1,266 @@
+"""The folders we write: ordinary model folders that also say where they come from. Only this file knows their look.
+
+A folder is complete or absent. It is written beside its final place, its manifest (`theseus.json`) last, and renamed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.machine import this_machine, versions
+from theseus_deploy.tasks import Task
+
+MANIFEST = "theseus.json"
+SCHEMA = 1
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a folder was made from, and the hash its content had then."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data a stage read: the name it was asked for by, its content's hash, its rows."""
+
+    ref: str
+    sha256: str
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `theseus.json` but for `files`, which `Artifact` fills in from what is on the disk."""
+
+    kind: str
+    stage: str
+    config: Mapping[str, Any]
+    parent: Parent | None
+    data: Source | None
+    task: Task
+    parameters: int
+    layers: int
+    precision: str = "fp32"
+    module_map: list[list[int]] | None = None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `theseus.json` holds, with the versions and the machine of this moment."""
+        return {
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "stage": self.stage,
+            "config": dict(self.config),
+            "parent": vars(self.parent) if self.parent else None,
+            "data": {**vars(self.data), "rows": dict(self.data.rows)} if self.data else None,
+            "task": self.task.to_json(),
+            "parameters": self.parameters,
+            "layers": self.layers,
+            "precision": self.precision,
+            "module_map": self.module_map,
+            "scores": {name: dict(scores) for name, scores in self.scores.items()},
+            "receipt": dict(self.receipt),
+            "versions": versions(),
+            "machine": this_machine().to_json(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
+        """Read what `to_json` wrote."""
+        return cls(
+            kind=data["kind"],
+            stage=data["stage"],
+            config=data["config"],
+            parent=Parent(**data["parent"]) if data["parent"] else None,
+            data=Source(**data["data"]) if data.get("data") else None,
+            task=Task.from_json(data["task"]),
+            parameters=data["parameters"],
+            layers=data["layers"],
+            precision=data["precision"],
+            module_map=data["module_map"],
+            scores=data["scores"],
+            receipt=data.get("receipt", {}),
+        )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder of ours: its manifest and the hash and size of every file in it."""
+
+    path: Path
+    manifest: Manifest
+    files: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def exists(cls, path: Path) -> bool:
+        """Tell whether a folder is one of ours."""
+        return (path / MANIFEST).is_file()
+
+    @classmethod
+    def open(cls, path: Path) -> "Artifact":
+        """Read a folder's manifest; the files themselves are checked by `check_files`.
+
+        Raises:
+            ArtifactError: there is no manifest, or it is not one that this version reads.
+        """
+        try:
+            data = json.loads((path / MANIFEST).read_text("utf-8"))
+            if data["schema"] != SCHEMA:
+                raise ArtifactError(f"{path} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy")
+            return cls(path, Manifest.from_json(data), data["files"])
+        except OSError as error:
+            raise ArtifactError(f"{path} has no readable {MANIFEST}; give a folder that theseus wrote") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"{path / MANIFEST} is damaged ({error}); write the folder again") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash the content: what a child names as its parent's hash."""
+        return _hash_of_hashes({name: facts["sha256"] for name, facts in self.files.items()})
+
+    @property
+    def bytes(self) -> int:
+        """Add up the sizes of the files."""
+        return sum(facts["bytes"] for facts in self.files.values())
+
+    def check_files(self) -> list[str]:
+        """Hash every file anew and return one line for each that is changed, missing or was added."""
+        present = {path.relative_to(self.path).as_posix() for path in _files(self.path)}
+        problems = [f"{name} was added" for name in sorted(present - self.files.keys())]
+        for name, facts in self.files.items():
+            if name not in present:
+                problems.append(f"{name} is missing")
+            elif (size := (self.path / name).stat().st_size) != facts["bytes"]:
+                problems.append(f"{name} has {size} bytes, not {facts['bytes']}")
+            elif _sha256(self.path / name) != facts["sha256"]:
+                problems.append(f"{name} was changed (another sha256)")
+        return problems
+
+    @classmethod
+    @contextmanager
+    def writing(cls, out: Path, overwrite: bool = False) -> Iterator["Draft"]:
+        """Give a draft folder to fill; when its `finish` was called, it takes the place of `out` in one rename.
+
+        Raises:
+            ArtifactError: `out` is there already, or the disk is full; nothing is left behind then.
+        """
+        claim(out, overwrite)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        try:
+            folder.chmod(0o755)
+            draft = Draft(folder)
+            yield draft
+            _replace(folder, out)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise ArtifactError(f"{out} cannot be written ({error.strerror}); free space or choose another --out") from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Draft:
+    """A folder on its way to become an `Artifact`."""
+
+    path: Path
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest, last of all, and make sure that everything is on the disk."""
+        files = {
+            path.relative_to(self.path).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            for path in _files(self.path)
+        }
+        content = {**manifest.to_json(), "files": files}
+        write_atomically(self.path / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        for path in (*_files(self.path), self.path):
+            _sync(path)
+
+
+def claim(out: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken.
+
+    Raises:
+        ArtifactError: `out` exists, and is not a folder of ours that may be overwritten.
+    """
+    if not out.exists():
+        return
+    if not overwrite:
+        raise ArtifactError(f"{out} exists already; choose another --out, or replace it with --overwrite")
+    if not (out.is_dir() and (Artifact.exists(out) or not any(out.iterdir()))):
+        raise ArtifactError(f"{out} was not written by theseus, so --overwrite leaves it alone; choose another --out")
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash the content of a model folder, ours or anybody's: the parent hash that a manifest keeps."""
+    if Artifact.exists(folder):
+        return Artifact.open(folder).sha256
+    return _hash_of_hashes({path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)})
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Write a text file so that it is there whole or not at all, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _replace(draft: Path, out: Path) -> None:
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+        out.replace(old)
+        draft.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        draft.replace(out)
+    _sync(out.parent)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":  # Windows opens no folders, and flushes files when they are closed
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of_hashes(hashes: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(hashes.items())).encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""What a benchmark found. The JSON is the truth; terminal, markdown, HTML and JUnit are views of it (`benchmark.views`)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from theseus_deploy.artifact import write_atomically
+from theseus_deploy.errors import ArtifactError
+
+SCHEMA = 1
+Verdict = Literal["pass", "fail", "inconclusive"]
+EXIT_CODES: Mapping[Verdict | None, int] = {"pass": 0, None: 0, "fail": 3, "inconclusive": 4}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Candidate over baseline, paired round by round, with its 95 % interval; 0.25 is four times as fast."""
+
+    p50: float
+    interval: tuple[float, float]
+    p95: float
+    p95_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The times of one shape, in seconds: `samples` as measured, one a round, the rest derived from them.
+
+    `sequence` is a length in tokens, or "data" for the data's own lengths with tokenisation included.
+    """
+
+    batch: int
+    sequence: int | Literal["data"]
+    samples: tuple[float, ...]
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    mean: float
+    per_second: float
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
+class Loyalty:
+    """Agreement with the baseline (Xu et al., EMNLP 2021): of labels, and of probabilities, 1 - sqrt(JSD), base 2."""
+
+    label: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model in one runtime. Sizes in bytes (`bytes` is its weights on disk), `load_seconds` from start to ready."""
+
+    name: str
+    path: str
+    runtime: str
+    device: str
+    precision: str
+    parameters: int
+    layers: int
+    bytes: int
+    load_seconds: float
+    peak_rss_bytes: int
+    scores: Mapping[str, float]
+    loyalty: Loyalty | None
+    latency: tuple[Latency, ...]
+
+    def at(self, batch: int, sequence: int | str) -> Latency:
+        """Return the times of one shape."""
+        return next(item for item in self.latency if (item.batch, item.sequence) == (batch, sequence))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit and what was found: `interval` is what decides, `value` is its point."""
+
+    name: str
+    candidate: str
+    limit: float
+    value: float
+    interval: tuple[float, float]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """Everything a benchmark found, the raw samples included."""
+
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    config: Mapping[str, Any]
+    baseline: Candidate
+    candidates: tuple[Candidate, ...]
+    gates: tuple[Gate, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Return the worst verdict of all gates, or None where there are none."""
+        verdicts = {gate.verdict for gate in self.gates}
+        return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as the contract has it."""
+        return {"schema": SCHEMA, **asdict(self), "verdict": self.verdict}
+
+    def save(self, path: Path) -> None:
+        """Write the report's JSON, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    @classmethod
+    def open(cls, path: Path) -> "BenchmarkReport":
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: the file is not a report of this schema.
+        """
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            if data["schema"] != SCHEMA:
+                raise ArtifactError(f"{path} has schema {data['schema']}; this version reads {SCHEMA}")
+            return cls(
+                environment=data["environment"],
+                data=data["data"],
+                config=data["config"],
+                baseline=_candidate(data["baseline"]),
+                candidates=tuple(_candidate(item) for item in data["candidates"]),
+                gates=tuple(Gate(**{**gate, "interval": tuple(gate["interval"])}) for gate in data["gates"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path} is no benchmark report ({error}); make one with `theseus benchmark`") from error
+
+
+def _candidate(data: Mapping[str, Any]) -> Candidate:
+    loyalty = Loyalty(**data["loyalty"]) if data["loyalty"] else None
+    return Candidate(**{**data, "loyalty": loyalty, "latency": tuple(_latency(item) for item in data["latency"])})
+
+
+def _latency(data: Mapping[str, Any]) -> Latency:
+    ratio = {name: tuple(value) if isinstance(value, list) else value for name, value in data["ratio"].items()}
+    return replace(Latency(**{**data, "ratio": Ratio(**ratio)}), samples=tuple(data["samples"]))

@@ -1,0 +1,221 @@
+"""What can be asked of each stage: frozen, checked on construction, no I/O. The CLI and recipes read their defaults here.
+
+A configuration goes unchanged into the manifest of the folder it made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import NoneType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from theseus_deploy.errors import ConfigError, suggest
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Method = Literal["theseus", "truncate", "distill"]
+ScheduleKind = Literal["linear", "constant", "anti"]
+Init = Literal["bottom", "first", "last", "every-other"]
+Quantize = Literal["none", "dynamic"]
+Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What every stage can be asked."""
+
+    seed: int = 1
+    device: Device = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not _fits(value, hint):
+                raise ConfigError(f"{_flag(name)} {value!r} is not {_describe(hint)}; correct it")
+        self._at_least("seed", 0)
+        self._at_least("threads", 1)
+
+    def _at_least(self, name: str, limit: float) -> None:
+        value = getattr(self, name)
+        if value is not None and value < limit:
+            raise ConfigError(f"{_flag(name)} {value} is below {limit}; raise it")
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"{_flag(name)} {value} is outside {low}..{high}; move it inside")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `config` object of `theseus.json`."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Read a recipe's section.
+
+        Raises:
+            ConfigError: a key that is not known (the nearest is suggested), or a value of the wrong kind.
+        """
+        known = {field.name.replace("_", "-"): field.name for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in data.items():
+            name = known.get(str(key).replace("_", "-"))
+            if name is None:
+                raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), list(known))}")
+            values[name] = tuple(value) if isinstance(value, list) else value
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """What both trainings can be asked: times in epochs or optimizer steps, lengths in tokens.
+
+    `max_steps` overrides `epochs`; `max_length` None keeps the model's own, or 128.
+    """
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    lr: float = 5e-5
+    batch_size: int = 32
+    accumulate: int = 1
+    max_length: int | None = None
+    precision: Precision = "auto"
+    report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epochs <= 0:
+            raise ConfigError(f"--epochs {self.epochs} is not above 0; raise it")
+        if not 0 < self.lr < 1:
+            raise ConfigError(f"--lr {self.lr} is outside 0..1 (exclusive); the usual is 1e-5 to 2e-4")
+        self._at_least("max_steps", 1)
+        self._at_least("batch_size", 1)
+        self._at_least("accumulate", 1)
+        self._at_least("max_length", 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(TrainingConfig):
+    """What `theseus finetune` can be asked; `warmup` is the share of training in which the learning rate rises."""
+
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within("warmup", 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressConfig(TrainingConfig):
+    """What `theseus compress` can be asked.
+
+    `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
+    `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
+    the rate per optimizer step, and takes its place. `temperature` and `alpha` belong to distillation.
+    """
+
+    method: Method = "theseus"
+    layers: int | None = None
+    map: str | None = None
+    init: Init = "bottom"
+    schedule: ScheduleKind = "linear"
+    base_rate: float = 0.3
+    replace_until: float = 0.5
+    k: float | None = None
+    lr: float = 1e-4
+    temperature: float = 4.0
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers is not None and self.map is not None:
+            raise ConfigError(f"--layers {self.layers} and --map {self.map} were both given; keep one of them")
+        self._at_least("layers", 1)
+        self._within("base_rate", 0, 1)
+        self._within("replace_until", 0, 1)
+        if self.k is not None and self.k <= 0:
+            raise ConfigError(f"--k {self.k} is not above 0; the rate must rise, by 0.0006 a step for instance")
+        if self.temperature <= 0:
+            raise ConfigError(f"--temperature {self.temperature} is not above 0; the usual is 1 to 10")
+        self._within("alpha", 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Config):
+    """What `theseus export` can be asked; `atol` bounds the difference of any logit from the checkpoint's."""
+
+    quantize: Quantize = "none"
+    opset: int = 20
+    atol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._within("opset", 18, 23)
+        if self.atol <= 0:
+            raise ConfigError(f"--atol {self.atol} is not above 0; the usual is 1e-4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig(Config):
+    """What `theseus benchmark` can be asked: shapes in inputs and tokens, times in seconds, gates as limits.
+
+    Every batch size is also measured at the data's own lengths, tokenisation included. `min_samples` is for each
+    candidate and shape; `max_seconds` is for all the timing together.
+    """
+
+    batch: tuple[int, ...] = (1, 8)
+    sequence: tuple[int, ...] = ()
+    runtime: Runtime = "auto"
+    min_samples: int = 30
+    max_seconds: float = 120.0
+    max_p50_ratio: float | None = None
+    max_p95_ratio: float | None = None
+    max_metric_drop: float | None = None
+    min_label_loyalty: float | None = None
+    max_size_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch", "sequence"):
+            if any(value < 1 for value in getattr(self, name)):
+                raise ConfigError(f"--{name} {getattr(self, name)} holds a value below 1; raise it")
+        if not self.batch:
+            raise ConfigError("--batch is empty; give at least one batch size, such as 1")
+        self._at_least("min_samples", 5)
+        self._at_least("max_seconds", 1)
+        self._at_least("max_p50_ratio", 0)
+        self._at_least("max_p95_ratio", 0)
+        self._at_least("max_size_ratio", 0)
+        self._within("max_metric_drop", 0, 1)
+        self._within("min_label_loyalty", 0, 1)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if arguments:  # a union such as `int | None`
+        return any(_fits(value, argument) for argument in arguments)
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        return f"a list of {_describe(arguments[0])}s"
+    if arguments:
+        return _describe(next(argument for argument in arguments if argument is not NoneType))
+    return {int: "a whole number", float: "a number", str: "a text"}[hint]

@@ -1,0 +1,222 @@
+"""Find a model by name and load it, and refuse what cannot be used before any time is spent on it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from theseus_deploy import builtin
+from theseus_deploy.artifact import Artifact, Parent, fingerprint
+from theseus_deploy.errors import ModelError, suggest
+from theseus_deploy.tasks import KINDS, Task
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_MAX_LENGTH = 128
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Hugging Face model folder: `ref` is what the user named, `path` where it lies on this disk."""
+
+    ref: str
+    path: Path
+    artifact: Artifact | None
+
+    @cached_property
+    def config(self) -> "PretrainedConfig":
+        """Return the model's configuration.
+
+        Raises:
+            ModelError: transformers cannot read it.
+        """
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.path)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{self.ref} has no config.json that transformers reads ({_brief(error)})") from error
+
+    @cached_property
+    def parent(self) -> Parent:
+        """Name this checkpoint as what the next folder is made from."""
+        return Parent(self.ref, fingerprint(self.path))
+
+    @property
+    def task(self) -> Task:
+        """Return what this model was trained to do: from our manifest, else from its configuration."""
+        if self.artifact:
+            return self.artifact.manifest.task
+        regression = self.config.problem_type == KINDS["regression"].problem_type or self.config.num_labels == 1
+        labels = () if regression else tuple(self.config.id2label[index] for index in range(self.config.num_labels))
+        return Task("regression" if regression else "single-label", labels, (), "", self.longest(None))
+
+    def longest(self, asked: int | None) -> int:
+        """Return the longest input in tokens: as asked, else as trained, else 128; never more than the model takes.
+
+        Raises:
+            ModelError: more was asked than the model has positions.
+        """
+        limit = int(getattr(self.config, "max_position_embeddings", None) or DEFAULT_MAX_LENGTH)
+        if asked is not None and asked > limit:
+            raise ModelError(f"--max-length {asked} is more than the {limit} positions of {self.ref}; lower it")
+        if asked is None and self.artifact:
+            return self.artifact.manifest.task.max_length
+        return asked or min(limit, DEFAULT_MAX_LENGTH)
+
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """Load the fast tokenizer.
+
+        Raises:
+            ModelError: there is none, or only a slow one, which production could not run.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"{self.ref} has no tokenizer that can be loaded ({_brief(error)})") from error
+        if not tokenizer.is_fast:
+            raise ModelError(f"{self.ref} has only a slow tokenizer; add a tokenizer.json to the folder")
+        return tokenizer
+
+    def fresh(self, task: Task) -> "PreTrainedModel":
+        """Load the encoder under a head for `task`, newly initialised where the folder has none of that shape."""
+        model, _ = self._load(
+            num_labels=task.outputs,
+            problem_type=task.facts.problem_type,
+            ignore_mismatched_sizes=True,
+            **_label_names(task),
+        )
+        return model
+
+    def trained(self) -> "PreTrainedModel":
+        """Load the model with the head it was trained with.
+
+        Raises:
+            ModelError: weights are missing from the folder, the head's for instance.
+        """
+        model, missing = self._load()
+        if missing:
+            names = ", ".join(sorted(missing)[:3])
+            raise ModelError(
+                f"{self.ref} has no trained weights for {names}; a predecessor must be fine-tuned on the task first: "
+                "run `theseus finetune`"
+            )
+        return model
+
+    def _load(self, **changes: Any) -> tuple["PreTrainedModel", set[str]]:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForSequenceClassification
+
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                self.path, dtype=torch.float32, output_loading_info=True, **changes
+            )
+        except SafetensorError as error:
+            raise ModelError(f"{self.ref} holds damaged weights ({_brief(error)}); fetch or train it again") from error
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"{self.ref} is no text classifier that can be loaded ({_brief(error)})") from error
+        return model, set(report["missing_keys"])
+
+
+def open_checkpoint(ref: str) -> Checkpoint:
+    """Find a checkpoint: a local folder, a built-in model, or a Hub id, which is downloaded once.
+
+    Raises:
+        ModelError: there is no such model, it is a bundle, or its files are not those its manifest names.
+    """
+    path = _locate(ref)
+    artifact = Artifact.open(path) if Artifact.exists(path) else None
+    if artifact and artifact.manifest.kind != "checkpoint":
+        raise ModelError(
+            f"{ref} is a {artifact.manifest.kind} ({artifact.manifest.precision}) for production, not a checkpoint; "
+            f"give the checkpoint it was made from{_origin(artifact)}"
+        )
+    if artifact and (problems := artifact.check_files()):
+        raise ModelError(f"{ref} is damaged: {problems[0]}; write it again, or check it with `theseus verify`")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{ref} is no model folder: it holds no config.json; give one, or a Hub id")
+    return Checkpoint(ref, path, artifact)
+
+
+def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write an ordinary Hugging Face folder.
+
+    Raises:
+        OSError: the disk is full or cannot be written; safetensors' own error is turned into this one.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        raise as_disk_error(error) from error
+    tokenizer.save_pretrained(folder)
+
+
+def as_disk_error(error: Exception) -> OSError:
+    """Turn safetensors' I/O error, which only words tell apart, into the OSError it stands for."""
+    import errno
+
+    return OSError(errno.ENOSPC if "No space left" in str(error) else errno.EACCES, _brief(error))
+
+
+def torch_device(asked: str) -> "torch.device":
+    """Resolve `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ModelError: a GPU was asked for, and there is none.
+    """
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device cuda, but torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _locate(ref: str) -> Path:
+    if ref in builtin.MODELS:
+        return builtin.MODELS[ref]()
+    path = Path(ref)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{ref} is a file, not a model folder; give the folder that holds config.json")
+    if ref.startswith("demo:"):
+        raise ModelError(f"{ref} is no built-in model; {suggest(ref, list(builtin.MODELS))}")
+    if ref.startswith((".", "/", "~")) or ref.count("/") > 1:
+        raise ModelError(f"{ref} does not exist; give a model folder or a Hub id")
+    return _download(ref)
+
+
+def _download(ref: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(ref, allow_patterns=HUB_FILES))
+    except (OSError, HFValidationError) as error:  # every Hub error but the name's is an OSError
+        raise ModelError(
+            f"{ref} is no local folder, and the Hub could not give it ({_brief(error)}); "
+            "check the name and the network, or give a folder"
+        ) from error
+
+
+def _label_names(task: Task) -> dict[str, Any]:
+    if not task.labels:
+        return {}
+    return {"id2label": dict(enumerate(task.labels)), "label2id": {name: i for i, name in enumerate(task.labels)}}
+
+
+def _origin(artifact: Artifact) -> str:
+    return f", {artifact.manifest.parent.path}" if artifact.manifest.parent else ""
+
+
+def _brief(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".")[:200] if lines else type(error).__name__

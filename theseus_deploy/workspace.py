@@ -1,0 +1,67 @@
+"""Where an unfinished training waits: `<out>.partial`, with its checkpoints and what was asked of it."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from theseus_deploy.artifact import claim, write_atomically
+from theseus_deploy.errors import ArtifactError
+
+REQUEST = "request.json"
+COMPLETE = "complete"  # written into a checkpoint once everything else in it is on the disk
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one unfinished training."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, out: Path, request: Mapping[str, Any], overwrite: bool) -> "Workspace":
+        """Begin or continue the training that will end in `out`.
+
+        Raises:
+            ArtifactError: `out` is taken, or an unfinished training there was asked for with other values.
+        """
+        claim(out, overwrite)
+        path = out.with_name(out.name + ".partial")
+        asked = json.loads(json.dumps(request))
+        if (path / REQUEST).is_file():
+            before = json.loads((path / REQUEST).read_text("utf-8"))
+            if before == asked:
+                return cls(path)
+            if not overwrite:
+                raise ArtifactError(
+                    f"{path} is an unfinished run with {_difference(before, asked)}; repeat that command to resume it, "
+                    "or discard it with --overwrite"
+                )
+        if path.exists():
+            shutil.rmtree(path)
+        write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
+        return cls(path)
+
+    def last_checkpoint(self) -> Path | None:
+        """Return the newest checkpoint that was written whole."""
+        found = [path.parent for path in self.path.glob(f"checkpoint-*/{COMPLETE}")]
+        return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+    def close(self) -> None:
+        """Remove the folder: the training is finished and its result is in place."""
+        shutil.rmtree(self.path)
+
+
+def _difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    old, new = _flat(before), _flat(asked)
+    name = next(name for name in [*old, *new] if old.get(name) != new.get(name))
+    return f"{name} = {old.get(name)}, not {new.get(name)}"
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
