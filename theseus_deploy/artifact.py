@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from theseus_deploy.configs import Config
+from theseus_deploy.data import Corpus
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.machine import this_machine, versions
 from theseus_deploy.tasks import Task
@@ -41,6 +43,11 @@ class Source:
     ref: str
     sha256: str
     rows: Mapping[str, int]
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "Source":
+        """Describe a data set that was read."""
+        return cls(corpus.ref, corpus.sha256, {name: len(split) for name, split in corpus.splits.items()})
 
 
 @dataclass(frozen=True)
@@ -123,12 +130,34 @@ class Artifact:
         try:
             data = json.loads((path / MANIFEST).read_text("utf-8"))
             if data["schema"] != SCHEMA:
-                raise ArtifactError(f"{path} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy")
+                raise ArtifactError(
+                    f"{path} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy"
+                )
             return cls(path, Manifest.from_json(data), data["files"])
         except OSError as error:
             raise ArtifactError(f"{path} has no readable {MANIFEST}; give a folder that theseus wrote") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path / MANIFEST} is damaged ({error}); write the folder again") from error
+
+    @staticmethod
+    def request(stage: str, config: Config, parent: Parent, corpus: Corpus | None) -> dict[str, Any]:
+        """Put together all that a stage's outcome depends on: two equal requests need to be carried out once."""
+        return {
+            "stage": stage,
+            "config": config.to_json(),
+            "parent": parent.sha256,
+            "data": corpus.sha256 if corpus else None,
+        }
+
+    def answers(self, request: Mapping[str, Any]) -> bool:
+        """Tell whether this folder is the outcome of `request`."""
+        manifest = self.manifest
+        return request == {
+            "stage": manifest.stage,
+            "config": manifest.config,
+            "parent": manifest.parent.sha256 if manifest.parent else None,
+            "data": manifest.data.sha256 if manifest.data else None,
+        }
 
     @cached_property
     def sha256(self) -> str:
@@ -139,6 +168,15 @@ class Artifact:
     def bytes(self) -> int:
         """Add up the sizes of the files."""
         return sum(facts["bytes"] for facts in self.files.values())
+
+    @classmethod
+    def kept(cls, out: Path, request: Mapping[str, Any]) -> "Artifact | None":
+        """Return what lies in `out` if it is whole and the outcome of `request`, so that nothing need be done."""
+        try:
+            artifact = cls.open(out)
+        except ArtifactError:
+            return None
+        return artifact if artifact.answers(request) and not artifact.check_files() else None
 
     def check_files(self) -> list[str]:
         """Hash every file anew and return one line for each that is changed, missing or was added."""
@@ -172,7 +210,9 @@ class Artifact:
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
-            raise ArtifactError(f"{out} cannot be written ({error.strerror}); free space or choose another --out") from error
+            raise ArtifactError(
+                f"{out} cannot be written ({error.strerror}); free space or choose another --out"
+            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -185,12 +225,16 @@ class Draft:
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, last of all, and make sure that everything is on the disk."""
+        for path in _files(self.path):
+            path.chmod(0o644)  # some writers leave files that only their owner can read
         files = {
             path.relative_to(self.path).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
             for path in _files(self.path)
         }
         content = {**manifest.to_json(), "files": files}
-        write_atomically(self.path / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(
+            self.path / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         for path in (*_files(self.path), self.path):
             _sync(path)
 

@@ -1,4 +1,4 @@
-"""The model and the data of the demo: both come inside PyPI packages (extra `demo`), so nothing is fetched at run time."""
+"""The model and the data of the demo. Both come inside PyPI packages (extra `demo`): nothing is fetched at run time."""
 
 import csv
 import random

@@ -1,6 +1,6 @@
-"""What can be asked of each stage: frozen, checked on construction, no I/O. The CLI and recipes read their defaults here.
+"""What can be asked of each stage: frozen, checked on construction, no I/O.
 
-A configuration goes unchanged into the manifest of the folder it made.
+The CLI and recipes read their defaults here. A configuration goes unchanged into the manifest of the folder it made.
 """
 
 from collections.abc import Mapping
@@ -133,6 +133,10 @@ class CompressConfig(TrainingConfig):
         super().__post_init__()
         if self.layers is not None and self.map is not None:
             raise ConfigError(f"--layers {self.layers} and --map {self.map} were both given; keep one of them")
+        if self.method == "theseus" and self.precision == "fp16":
+            raise ConfigError(
+                "--precision fp16 cannot skip a step in which no module is replaced; use bf16, fp32 or auto"
+            )
         self._at_least("layers", 1)
         self._within("base_rate", 0, 1)
         self._within("replace_until", 0, 1)

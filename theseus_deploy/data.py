@@ -140,7 +140,7 @@ def tokenise(split: Split, task: Task, tokenizer: "PreTrainedTokenizerBase", ref
 def _columns(
     ref: str, tables: dict[str, Table], text: tuple[str, ...] | None, label: str | None, task: Task | None
 ) -> tuple[tuple[str, ...], str]:
-    names = [name for name in next(iter(tables.values()))]
+    names = list(next(iter(tables.values())))
     if not names:
         raise DataError(f"{ref} is empty; give a file with a header and rows")
     shown = ", ".join(names)
@@ -157,7 +157,9 @@ def _columns(
     for split, table in tables.items():
         for flag, column in (*(("--text", column) for column in text), ("--label", label)):
             if column not in table:
-                raise DataError(f"{ref} ({split}) has no column {column!r} (columns: {', '.join(table)}); correct {flag}")
+                raise DataError(
+                    f"{ref} ({split}) has no column {column!r} (columns: {', '.join(table)}); correct {flag}"
+                )
     return text, label
 
 

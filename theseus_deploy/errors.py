@@ -4,6 +4,7 @@
     ├── ConfigError     a flag, a recipe key, a module map
     ├── DataError       a data set, its columns, splits and labels
     ├── ModelError      a model folder or Hub id
+    ├── TrainingError   a training that cannot go on
     ├── ArtifactError   a folder this package wrote, or should write
     └── ExportError     a graph that does not answer as its checkpoint does
 
@@ -31,6 +32,10 @@ class DataError(TheseusError):
 
 class ModelError(TheseusError):
     """A model cannot be found, read, or used for what was asked."""
+
+
+class TrainingError(TheseusError):
+    """A training cannot go on; what it had saved is kept."""
 
 
 class ArtifactError(TheseusError):

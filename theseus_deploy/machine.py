@@ -13,7 +13,10 @@ PACKAGES = ("theseus-deploy", "torch", "transformers", "onnx", "onnxscript", "on
             "accelerate", "datasets", "tokenizers", "numpy")  # fmt: skip
 
 # The instructions that decide how fast int8 and bf16 run, by the names the Linux kernel gives them.
-ISA = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "asimddp", "bf16", "i8mm")  # fmt: skip
+ISA = (
+    "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
+    "asimd", "asimddp", "bf16", "i8mm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Find a model by name and load it, and refuse what cannot be used before any time is spent on it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,9 +38,10 @@ class Checkpoint:
         from transformers import AutoConfig
 
         try:
-            return AutoConfig.from_pretrained(self.path)
+            config: PretrainedConfig = AutoConfig.from_pretrained(self.path)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{self.ref} has no config.json that transformers reads ({_brief(error)})") from error
+        return config
 
     @cached_property
     def parent(self) -> Parent:
@@ -51,7 +54,7 @@ class Checkpoint:
         if self.artifact:
             return self.artifact.manifest.task
         regression = self.config.problem_type == KINDS["regression"].problem_type or self.config.num_labels == 1
-        labels = () if regression else tuple(self.config.id2label[index] for index in range(self.config.num_labels))
+        labels = () if regression else tuple(name for _, name in sorted((self.config.id2label or {}).items()))
         return Task("regression" if regression else "single-label", labels, (), "", self.longest(None))
 
     def longest(self, asked: int | None) -> int:
@@ -83,8 +86,11 @@ class Checkpoint:
             raise ModelError(f"{self.ref} has only a slow tokenizer; add a tokenizer.json to the folder")
         return tokenizer
 
-    def fresh(self, task: Task) -> "PreTrainedModel":
-        """Load the encoder under a head for `task`, newly initialised where the folder has none of that shape."""
+    def fresh(self, task: Task, seed: int) -> "PreTrainedModel":
+        """Load the encoder under a head for `task`, drawn from `seed` where the folder has none of that shape."""
+        from transformers import set_seed
+
+        set_seed(seed)
         model, _ = self._load(
             num_labels=task.outputs,
             problem_type=task.facts.problem_type,
@@ -114,9 +120,10 @@ class Checkpoint:
         from transformers import AutoModelForSequenceClassification
 
         try:
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                self.path, dtype=torch.float32, output_loading_info=True, **changes
-            )
+            with quiet():
+                model, report = AutoModelForSequenceClassification.from_pretrained(
+                    self.path, dtype=torch.float32, output_loading_info=True, **changes
+                )
         except SafetensorError as error:
             raise ModelError(f"{self.ref} holds damaged weights ({_brief(error)}); fetch or train it again") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -153,10 +160,28 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
     from safetensors import SafetensorError
 
     try:
-        model.save_pretrained(folder)
+        with quiet():
+            model.save_pretrained(folder)
     except SafetensorError as error:
         raise as_disk_error(error) from error
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from writing bars and reports to stderr: what is missing or damaged, we say."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def as_disk_error(error: Exception) -> OSError:
@@ -175,7 +200,9 @@ def torch_device(asked: str) -> "torch.device":
     import torch
 
     if asked == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda, but torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+        raise ModelError(
+            "--device cuda, but torch sees no GPU here; use --device cpu, or install a CUDA build of torch"
+        )
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 

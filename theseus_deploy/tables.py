@@ -41,7 +41,7 @@ def read_tables(ref: str) -> tuple[dict[str, Table], bool]:
 
 
 def _read_folder(folder: Path) -> dict[str, Table]:
-    files = {}
+    files: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
         for name in names:
             found = [folder / f"{name}.{suffix}" for suffix in READERS if (folder / f"{name}.{suffix}").is_file()]

@@ -29,7 +29,8 @@ class Kind:
 def softmax(logits: Array) -> Array:
     """Turn logits of shape (..., labels) into probabilities."""
     exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponent / exponent.sum(axis=-1, keepdims=True)
+    probabilities: Array = exponent / exponent.sum(axis=-1, keepdims=True)
+    return probabilities
 
 
 def _classification_metrics(decisions: Array, references: Array) -> dict[str, float]:
@@ -142,9 +143,7 @@ class Task:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Task":
         """Read the `task` object of `theseus.json`."""
-        return cls(
-            data["kind"], tuple(data["labels"]), tuple(data["text"]), data["label"], int(data["max_length"])
-        )
+        return cls(data["kind"], tuple(data["labels"]), tuple(data["text"]), data["label"], int(data["max_length"]))
 
     @classmethod
     def infer(cls, values: Sequence[str], text: tuple[str, ...], label: str, max_length: int) -> "Task":
@@ -168,5 +167,7 @@ def _number(value: str, row: int, where: str) -> float:
     except ValueError:
         number = float("nan")
     if not np.isfinite(number):
-        raise DataError(f"{where}, row {row}: {value!r} is not a number, and the model is a regression; correct the file")
+        raise DataError(
+            f"{where}, row {row}: {value!r} is not a number, and the model is a regression; correct the file"
+        )
     return number

@@ -1,0 +1,285 @@
+"""Properties 6 and 9-13 of the paper's list, on the true trainer."""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
+
+from tests.conftest import make_bert, make_rows, make_tokenizer
+from theseus_deploy.compress.baselines import DistillationTrainer
+from theseus_deploy.compress.module_map import ModuleMap
+from theseus_deploy.compress.modules import assemble, successor_parameters, theseus_modules
+from theseus_deploy.compress.schedule import Schedule, replacement_mask
+from theseus_deploy.compress.stage import compress
+from theseus_deploy.compress.trainer import TheseusTrainer
+from theseus_deploy.configs import CompressConfig
+from theseus_deploy.data import Split
+from theseus_deploy.errors import TrainingError
+from theseus_deploy.progress import SILENT
+from theseus_deploy.tasks import Task
+from theseus_deploy.training import EpochSampler, Lesson, Plan, train
+from theseus_deploy.workspace import Workspace
+
+TASK = Task("single-label", ("negative", "positive"), ("text",), "label", 32)
+MAP = ModuleMap.even(4, 2)
+CONFIG = CompressConfig(max_steps=24, batch_size=8, lr=1e-3, precision="fp32", seed=3)
+
+
+LEARNING = replace(CONFIG, max_steps=100, batch_size=16, lr=3e-3)
+
+
+def make_lesson(train_rows: int, validation_rows: int) -> Lesson:
+    def split(name: str, count: int, seed: int) -> Split:
+        texts, labels = zip(*make_rows(count, seed), strict=True)
+        return Split(name, [(text,) for text in texts], list(labels))
+
+    train_split, validation = split("train", train_rows, 0), split("validation", validation_rows, 1)
+    return Lesson.prepare(train_split, validation, TASK, make_tokenizer(), "made here")
+
+
+@pytest.fixture(scope="module")
+def lesson() -> Lesson:
+    return make_lesson(96, 32)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lesson, PreTrainedModel]:
+    """A predecessor that has learned its task, and the task."""
+    lesson = make_lesson(512, 64)
+    workspace = Workspace.open(tmp_path_factory.mktemp("learned") / "out", {}, overwrite=False)
+    everything = replace(LEARNING, method="truncate")
+    model = compress(make_bert(spread=0.05), lesson, Plan(100, 32), ModuleMap.even(4, 4), everything, workspace)
+    return lesson, model
+
+
+class Watch(TrainerCallback):
+    """Remember each step's weights and whatever was logged; stop the run hard after a step, as a kill would."""
+
+    def __init__(self, model: nn.Module, crash_after: int | None = None) -> None:
+        self.model = model
+        self.crash_after = crash_after
+        self.weights: list[list[torch.Tensor]] = []
+        self.optimized: set[int] = set()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        self.optimized = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        self.weights.append(
+            [torch.cat([weight.detach().flatten().clone() for weight in module.successor.parameters()])
+             for module in theseus_modules(self.model)]
+        )  # fmt: skip
+        if state.global_step == self.crash_after:
+            raise KeyboardInterrupt
+
+
+def run(
+    lesson: Lesson, folder: Path, config: CompressConfig = CONFIG, schedule: Schedule | None = None,
+    crash_after: int | None = None, dropout: float = 0.1,
+) -> tuple[TheseusTrainer, Watch]:  # fmt: skip
+    plan = Plan.of(config, len(lesson.train))
+    model = assemble(make_bert(dropout=dropout), MAP)
+    watch = Watch(model, crash_after)
+
+    def make(**kwargs: Any) -> TheseusTrainer:
+        made = TheseusTrainer(schedule=schedule or Schedule("linear", 0.3, plan.steps // 2), **kwargs)
+        made.add_callback(watch)
+        return made
+
+    workspace = Workspace.open(folder / "out", {"config": config.to_json()}, overwrite=False)
+    return train(make, model, lesson, plan, config, workspace, SILENT), watch
+
+
+def test_only_the_successors_move_and_all_of_them_do(lesson: Lesson, tmp_path: Path) -> None:
+    reference = assemble(make_bert(), MAP).state_dict()
+    trainer, watch = run(lesson, tmp_path)
+    trained = trainer.model.state_dict()
+    for name, weight in reference.items():
+        if ".successor." not in name:
+            assert torch.equal(weight, trained[name]), f"{name} is frozen and moved"
+        elif "key.bias" not in name:  # softmax takes its gradient away
+            assert not torch.equal(weight, trained[name]), f"{name} did not move"
+    assert watch.optimized == {id(weight) for weight in successor_parameters(trainer.model)}
+
+
+def test_a_module_that_is_not_drawn_does_not_move_though_adam_has_momentum(lesson: Lesson, tmp_path: Path) -> None:
+    schedule = Schedule("constant", 0.5, 24)
+    _, watch = run(lesson, tmp_path, schedule=schedule)
+    for step in range(1, 24):
+        mask = replacement_mask(CONFIG.seed, step, 2, 0.5)
+        for module, drawn in enumerate(mask):
+            moved = not torch.equal(watch.weights[step][module], watch.weights[step - 1][module])
+            assert moved == drawn, f"step {step}, module {module}"
+
+
+def test_a_step_in_which_nothing_is_drawn_is_survived_counted_and_the_schedules_advance(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    schedule = Schedule("constant", 0.2, 24)
+    trainer, _ = run(lesson, tmp_path, schedule=schedule)
+    undrawn = sum(not any(replacement_mask(CONFIG.seed, step, 2, 0.2)) for step in range(24))
+    logged = [line for line in trainer.state.log_history if "skipped" in line]
+    assert undrawn > 5
+    assert sum(line["skipped"] for line in logged) == undrawn
+    assert trainer.state.global_step == 24
+    assert set(trainer.lr_scheduler.get_last_lr()) == {0.0}
+    assert all(0.3 < line["loss"] < 3 for line in logged if "loss" in line)  # an average over the zeros would be lower
+
+
+def test_the_logged_rate_is_the_schedule_and_the_equivalent_learning_rate_is_p_times_lr(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    trainer, _ = run(lesson, tmp_path)
+    logged = [line for line in trainer.state.log_history if "learning_rate" in line]
+    assert logged
+    for line in logged:
+        assert line["rate"] == trainer.schedule.rate(line["step"] - 1)
+        assert line["equivalent_lr"] == pytest.approx(line["rate"] * line["learning_rate"])
+        assert line["replaced"] == sum(replacement_mask(CONFIG.seed, line["step"] - 1, 2, line["rate"]))
+
+
+def test_the_mean_displacement_under_a_constant_gradient_is_p_times_lr() -> None:
+    """Eq. 7, with plain SGD: a module that is drawn with probability p moves p lr a step on average."""
+    rate, lr, steps = 0.4, 0.01, 4000
+    weights = [nn.Parameter(torch.zeros(())) for _ in range(3)]
+    optimizer = torch.optim.SGD(weights, lr=lr)
+    for step in range(steps):
+        for weight, drawn in zip(weights, replacement_mask(5, step, 3, rate), strict=True):
+            weight.grad = torch.ones(()) if drawn else None
+        optimizer.step()
+    for weight in weights:
+        spread = lr * math.sqrt(rate * (1 - rate) / steps)
+        assert -weight.item() / steps == pytest.approx(rate * lr, abs=4 * spread)
+
+
+def test_accumulating_micro_batches_draws_one_mask_a_step(lesson: Lesson, tmp_path: Path) -> None:
+    whole, _ = run(lesson, tmp_path / "whole", dropout=0.0)
+    config = replace(CONFIG, batch_size=4, accumulate=2)
+    halves, watch = run(lesson, tmp_path / "halves", config, dropout=0.0)
+    assert len(watch.weights) == whole.state.global_step == halves.state.global_step == 24
+    for (name, one), other in zip(whole.model.named_parameters(), halves.model.parameters(), strict=True):
+        if "key.bias" not in name:  # its gradient is rounding noise around 0, which Adam blows up
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("crash_after", [1, 11, 13, 23])
+def test_a_run_that_was_interrupted_ends_bit_equal_to_one_that_was_not(
+    lesson: Lesson, tmp_path: Path, crash_after: int
+) -> None:
+    straight, _ = run(lesson, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path / "broken", crash_after=crash_after)
+    resumed, watch = run(lesson, tmp_path / "broken")
+    assert len(watch.weights) == 24 - {1: 0, 11: 10, 13: 12, 23: 20}[crash_after]  # step 12 was evaluated as the best
+    for one, other in zip(successor_parameters(straight.model), successor_parameters(resumed.model), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_that_was_not_written_whole_is_not_resumed_from(lesson: Lesson, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=21)
+    (tmp_path / "out.partial" / "checkpoint-20" / "complete").unlink()
+    _, watch = run(lesson, tmp_path)
+    assert len(watch.weights) == 24 - 12
+
+
+def test_checkpoints_hold_what_trains_and_nothing_else(lesson: Lesson, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    trainer, _ = run(lesson, tmp_path)
+    with safe_open(tmp_path / "out.partial" / "checkpoint-24" / "model.safetensors", "pt") as file:
+        saved = set(file.keys())
+    assert saved == {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+
+
+def test_the_best_is_chosen_among_whole_successors_only(lesson: Lesson, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=48)  # twelve steps an epoch, so four evaluations would be due
+    trainer, _ = run(lesson, tmp_path, config, Schedule("linear", 0.3, 30))
+    evaluated = [line["step"] for line in trainer.state.log_history if "eval_accuracy" in line]
+    assert evaluated == [36, 48]
+    assert trainer.state.best_global_step in evaluated
+    assert all(module.replaced for module in theseus_modules(trainer.model))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step == 15:
+                next(successor_parameters(model)).data.fill_(float("nan"))
+
+    def make(**kwargs: Any) -> TheseusTrainer:
+        trainer = TheseusTrainer(schedule=Schedule("linear", 0.3, 5), **kwargs)
+        trainer.add_callback(Poison())
+        return trainer
+
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 20; lower --lr"):
+        train(make, assemble(make_bert(), MAP), lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+    kept = workspace.last_checkpoint()
+    assert kept is not None
+    assert kept.name == "checkpoint-12"
+
+
+def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    bait = tmp_path / "owned"
+
+    class Malicious:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            return Path.touch, (bait,)
+
+    torch.save(Malicious(), tmp_path / "out.partial" / "checkpoint-10" / "optimizer.pt")
+    with pytest.raises(TrainingError, match="holds more than tensors"):
+        run(lesson, tmp_path)
+    assert not bait.exists()
+
+
+def test_batches_group_rows_of_like_length_in_an_order_of_seed_and_epoch() -> None:
+    lengths = [(row * 37) % 61 + 3 for row in range(640)]
+    sampler = EpochSampler(8, lengths, seed=1)
+    first = list(sampler)
+    assert first == list(EpochSampler(8, lengths, seed=1))
+    assert sorted(first) == list(range(640))
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    batches = [[lengths[row] for row in first[start : start + 8]] for start in range(0, 640, 8)]
+    padding = sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+    assert padding < 0.1 * sum(lengths)
+
+
+@pytest.mark.parametrize("method", ["theseus", "truncate", "distill"])
+def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
+    learned: tuple[Lesson, PreTrainedModel], tmp_path: Path, method: Any
+) -> None:
+    lesson, predecessor = learned
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    config = replace(LEARNING, method=method)
+    successor = compress(deepcopy(predecessor), lesson, Plan(100, 32), MAP, config, workspace)
+    assert type(successor).__name__ == "BertForSequenceClassification"
+    assert successor.config.num_hidden_layers == 2
+    assert all(weight.requires_grad for weight in successor.parameters())
+    scores = lesson.score(successor, torch.device("cpu"), SILENT, "")
+    assert scores["accuracy"] > 0.8
+    successor.save_pretrained(tmp_path / "saved")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert lesson.score(again, torch.device("cpu"), SILENT, "") == scores
+
+
+def test_distillation_with_alpha_1_learns_from_the_teacher_alone(lesson: Lesson) -> None:
+    student, teacher = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.5, 0.0], [3.0, 1.0]])
+    trainer = DistillationTrainer.__new__(DistillationTrainer)
+    trainer.temperature = 2.0
+    expected = 4 * sum(
+        (p * (p.log() - q.log())).sum()
+        for p, q in zip((teacher / 2).softmax(-1), (student / 2).softmax(-1), strict=True)
+    ) / 2  # fmt: skip
+    torch.testing.assert_close(trainer._match(student, teacher), expected)
+    torch.testing.assert_close(trainer._match(student[:, :1], teacher[:, :1]), torch.tensor((0.25 + 9) / 2))

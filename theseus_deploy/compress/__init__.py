@@ -1,0 +1,1 @@
+"""Stage 1: make a small successor out of a fine-tuned predecessor."""

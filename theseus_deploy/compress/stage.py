@@ -1,0 +1,177 @@
+"""The stage: predecessor -> successor, on objects and on paths."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from theseus_deploy.artifact import Artifact, Manifest, Source
+from theseus_deploy.compress.families import count_layers
+from theseus_deploy.compress.module_map import ModuleMap
+from theseus_deploy.compress.schedule import Schedule
+from theseus_deploy.configs import CompressConfig
+from theseus_deploy.data import open_data
+from theseus_deploy.models import open_checkpoint, save_checkpoint, torch_device
+from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from theseus_deploy.training import Lesson, Plan
+
+
+def compress(
+    model: "PreTrainedModel",
+    lesson: "Lesson",
+    plan: "Plan",
+    module_map: ModuleMap,
+    config: CompressConfig,
+    workspace: Workspace,
+    progress: Progress = SILENT,
+) -> "PreTrainedModel":
+    """Turn a fine-tuned predecessor into its successor, in place, and return it: a plain model with n layers.
+
+    The training resumes from the workspace's last checkpoint where there is one.
+    """
+    return METHODS[config.method](model, lesson, plan, module_map, config, workspace, progress)
+
+
+def compress_checkpoint(
+    ref: str,
+    data: str,
+    out: Path,
+    config: CompressConfig,
+    *,
+    text: tuple[str, ...] | None = None,
+    label: str | None = None,
+    overwrite: bool = False,
+    reuse: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Compress the checkpoint `ref` on `data` and write the successor to `out`, an ordinary Hugging Face folder.
+
+    An `out` that exists is an error, unless `overwrite`; with `reuse` it is kept if the same was asked of it before.
+
+    Raises:
+        TheseusError: the predecessor, the data, the map or `out` cannot be used; nothing is written then.
+    """
+    checkpoint = open_checkpoint(ref)
+    module_map = map_of(config, count_layers(checkpoint.config))
+    corpus = open_data(data, text, label, checkpoint.task)
+    task = checkpoint.task.with_columns(corpus.text, corpus.label)
+    task = replace(task, max_length=checkpoint.longest(config.max_length))
+    train, validation = corpus.for_training()
+    request = Artifact.request("compress", config, checkpoint.parent, corpus)
+    if reuse and (kept := Artifact.kept(out, request)):
+        return kept
+
+    from theseus_deploy.training import Lesson, Plan
+
+    plan = Plan.of(config, len(train))
+    schedule_of(config, plan)
+    device = torch_device(config.device)
+    tokenizer = checkpoint.tokenizer()
+    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref)
+    model = checkpoint.trained()
+    workspace = Workspace.open(out, request, overwrite or reuse)
+    before = lesson.score(model, device, progress, "scoring the predecessor")
+    progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
+    successor = compress(model, lesson, plan, module_map, config, workspace, progress)
+    after = lesson.score(successor, device, progress, "scoring the successor")
+    primary = task.facts.primary
+    share = f" ({after[primary] / before[primary]:.1%} of the predecessor's {primary})" if before[primary] else ""
+    progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{share}")
+    with Artifact.writing(out, overwrite or reuse) as draft:
+        save_checkpoint(successor, tokenizer, draft.path)
+        draft.finish(
+            Manifest(
+                kind="checkpoint",
+                stage="compress",
+                config=config.to_json(),
+                parent=checkpoint.parent,
+                data=Source.of(corpus),
+                task=task,
+                parameters=successor.num_parameters(),
+                layers=module_map.successor_layers,
+                module_map=[list(module) for module in module_map.modules],
+                scores={"predecessor": before, "validation": after},
+            )
+        )
+    workspace.close()
+    return Artifact.open(out)
+
+
+def map_of(config: CompressConfig, layers: int) -> ModuleMap:
+    """Return the module map asked for; without one, modules of two layers as in the paper.
+
+    Raises:
+        ConfigError: the map or the number of layers does not fit a predecessor of `layers` layers.
+    """
+    if config.map is not None:
+        return ModuleMap.parse(config.map, layers)
+    return ModuleMap.even(layers, max(1, layers // 2) if config.layers is None else config.layers)
+
+
+def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
+    """Return the replacement schedule asked for."""
+    return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+
+
+def _theseus(
+    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
+    workspace: Workspace, progress: Progress,
+) -> "PreTrainedModel":  # fmt: skip
+    from functools import partial
+
+    from theseus_deploy.compress.modules import assemble, strip
+    from theseus_deploy.compress.trainer import TheseusTrainer
+    from theseus_deploy.training import train
+
+    schedule = schedule_of(config, plan)
+    progress.say(
+        f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
+        f"1 from step {schedule.replacing_steps} of {plan.steps}"
+    )
+    train(
+        partial(TheseusTrainer, schedule=schedule), assemble(model, module_map, config.init),
+        lesson, plan, config, workspace, progress,
+    )  # fmt: skip
+    return strip(model)
+
+
+def _truncate(
+    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
+    workspace: Workspace, progress: Progress,
+) -> "PreTrainedModel":  # fmt: skip
+    from theseus_deploy.compress.modules import truncate
+    from theseus_deploy.training import StageTrainer, train
+
+    truncate(model, module_map.sources(config.init))
+    train(StageTrainer, model, lesson, plan, config, workspace, progress)
+    return model
+
+
+def _distill(
+    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
+    workspace: Workspace, progress: Progress,
+) -> "PreTrainedModel":  # fmt: skip
+    from functools import partial
+
+    from theseus_deploy.compress.baselines import TEACHER, DistillationTrainer
+    from theseus_deploy.compress.modules import truncate
+    from theseus_deploy.training import predict, train
+
+    device = torch_device(config.device)
+    logits = predict(model, lesson.train, lesson.tokenizer, device, progress, "asking the predecessor")
+    taught = replace(lesson, train=lesson.train.add_column(TEACHER, logits.tolist()))
+    truncate(model, module_map.sources(config.init))
+    make = partial(DistillationTrainer, temperature=config.temperature, alpha=config.alpha)
+    train(make, model, taught, plan, config, workspace, progress)
+    return model
+
+
+METHODS = {"theseus": _theseus, "truncate": _truncate, "distill": _distill}
+
+
+def _show(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())

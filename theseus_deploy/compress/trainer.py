@@ -1,0 +1,64 @@
+"""Progressive module replacing as a thin `transformers.Trainer` (sections 3.2 and 3.3 of the paper)."""
+
+from typing import Any
+
+import torch
+
+from theseus_deploy.compress.modules import set_mask, theseus_modules
+from theseus_deploy.compress.schedule import Schedule, replacement_mask
+from theseus_deploy.training import StageTrainer
+
+
+class TheseusTrainer(StageTrainer):
+    """Train the successors of an assembled model with nothing but the task's loss.
+
+    In each optimizer step every module is replaced with the schedule's rate. A module that is not drawn gets no
+    gradient, so the optimizer leaves it alone, its momentum too; that makes p lr the expected learning rate (eq. 7).
+    A step in which no module is drawn has nothing to learn: its forward pass is skipped, and the schedules go on.
+    """
+
+    def __init__(self, *, schedule: Schedule, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.schedule = schedule
+        self.modules = len(theseus_modules(self.network))
+        self.replaced = self.modules
+        self.batches = self.batches_skipped = 0  # since the last log line
+
+    @property
+    def rate(self) -> float:
+        """Return the replacing rate p of the step under way."""
+        return self.schedule.rate(self.state.global_step)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Draw the mask of this step, and learn from the batch if any module was replaced; return the loss."""
+        mask = replacement_mask(self.args.seed, self.state.global_step, self.modules, self.rate)
+        set_mask(self.network, mask)
+        self.replaced = sum(mask)
+        self.batches += 1
+        if self.replaced:
+            loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return loss
+        self.batches_skipped += 1
+        return torch.zeros((), device=self.args.device)
+
+    def selectable(self) -> bool:
+        """The successor's score means nothing while modules of the predecessor still take part."""
+        return self.rate >= 1.0
+
+    def facts(self) -> dict[str, float]:
+        """Return the rate p of the last step, and how many modules were replaced in it."""
+        return {"rate": self.schedule.rate(max(0, self.state.global_step - 1)), "replaced": self.replaced}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the equivalent learning rate p lr (eq. 7), and average the loss over the batches that had one."""
+        if "learning_rate" in logs:
+            logs["equivalent_lr"] = self.facts()["rate"] * logs["learning_rate"]
+        if "loss" in logs:
+            learned = self.batches - self.batches_skipped
+            if learned:
+                logs["loss"] *= self.batches / learned
+            else:
+                del logs["loss"]
+            logs["skipped"] = self.batches_skipped
+            self.batches = self.batches_skipped = 0
+        super().log(logs, start_time)

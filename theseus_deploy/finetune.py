@@ -1,0 +1,90 @@
+"""The stage before the first: pretrained encoder -> fine-tuned predecessor, on objects and on paths."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from theseus_deploy.artifact import Artifact, Manifest, Source
+from theseus_deploy.compress.families import count_layers
+from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.data import open_data
+from theseus_deploy.models import open_checkpoint, save_checkpoint, torch_device
+from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.tasks import Task
+from theseus_deploy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from theseus_deploy.training import Lesson, Plan
+
+
+def finetune(
+    model: "PreTrainedModel",
+    lesson: "Lesson",
+    plan: "Plan",
+    config: FinetuneConfig,
+    workspace: Workspace,
+    progress: Progress = SILENT,
+) -> "PreTrainedModel":
+    """Train all of `model` on the task, in place, and return it at its best on validation."""
+    from theseus_deploy.training import StageTrainer, train
+
+    train(StageTrainer, model, lesson, plan, config, workspace, progress, warmup=config.warmup)
+    return model
+
+
+def finetune_checkpoint(
+    ref: str,
+    data: str,
+    out: Path,
+    config: FinetuneConfig,
+    *,
+    text: tuple[str, ...] | None = None,
+    label: str | None = None,
+    overwrite: bool = False,
+    reuse: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Fine-tune the encoder `ref` on `data` and write the predecessor to `out`, an ordinary Hugging Face folder.
+
+    An `out` that exists is an error, unless `overwrite`; with `reuse` it is kept if the same was asked of it before.
+
+    Raises:
+        TheseusError: the model, the data or `out` cannot be used; nothing is written then.
+    """
+    checkpoint = open_checkpoint(ref)
+    corpus = open_data(data, text, label)
+    train, validation = corpus.for_training()
+    task = Task.infer(train.labels, corpus.text, corpus.label, checkpoint.longest(config.max_length))
+    request = Artifact.request("finetune", config, checkpoint.parent, corpus)
+    if reuse and (kept := Artifact.kept(out, request)):
+        return kept
+
+    from theseus_deploy.training import Lesson, Plan
+
+    device = torch_device(config.device)
+    tokenizer = checkpoint.tokenizer()
+    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref)
+    workspace = Workspace.open(out, request, overwrite or reuse)
+    model = finetune(
+        checkpoint.fresh(task, config.seed), lesson, Plan.of(config, len(train)), config, workspace, progress
+    )
+    scores = lesson.score(model, device, progress, "scoring the predecessor")
+    progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    with Artifact.writing(out, overwrite or reuse) as draft:
+        save_checkpoint(model, tokenizer, draft.path)
+        draft.finish(
+            Manifest(
+                kind="checkpoint",
+                stage="finetune",
+                config=config.to_json(),
+                parent=checkpoint.parent,
+                data=Source.of(corpus),
+                task=task,
+                parameters=model.num_parameters(),
+                layers=count_layers(model.config),
+                scores={"validation": scores},
+            )
+        )
+    workspace.close()
+    return Artifact.open(out)
