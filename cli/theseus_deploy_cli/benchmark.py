@@ -1,0 +1,76 @@
+"""`theseus benchmark`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from theseus_deploy.configs import BenchmarkConfig, Runtime
+from theseus_deploy_cli import console
+from theseus_deploy_cli import options as opt
+
+GATES = "Gates"
+
+
+def command(
+    candidates: Annotated[
+        list[str], typer.Argument(help="Bundles and checkpoints to measure.", metavar="CANDIDATE...")
+    ],
+    baseline: Annotated[
+        str, typer.Option(help="What they are measured against: usually the original model.", metavar="MODEL")
+    ],
+    data: opt.Data,
+    text: opt.Text = None,
+    label: opt.Label = None,
+    batch: Annotated[
+        str, typer.Option(help="Batch sizes. Each is measured at the data's own lengths, tokenisation included.")
+    ] = ",".join(map(str, BenchmarkConfig.batch)),
+    sequence: Annotated[
+        str, typer.Option(help="Fixed lengths in tokens to measure as well, at every batch size: `32,128`.")
+    ] = ",".join(map(str, BenchmarkConfig.sequence)),
+    runtime: Annotated[
+        Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")
+    ] = BenchmarkConfig.runtime,
+    min_samples: Annotated[int, typer.Option(help="Rounds at least, at every shape.")] = BenchmarkConfig.min_samples,
+    max_seconds: Annotated[float, typer.Option(help="Time for all timing together.")] = BenchmarkConfig.max_seconds,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write the report: .json, .md, .html or .xml (JUnit). Repeatable.", metavar="FILE"),
+    ] = None,
+    max_p50_ratio: Annotated[
+        float | None, typer.Option(help="Median latency over the baseline's.", rich_help_panel=GATES)
+    ] = None,
+    max_p95_ratio: Annotated[
+        float | None, typer.Option(help="95th percentile over the baseline's.", rich_help_panel=GATES)
+    ] = None,
+    max_metric_drop: Annotated[
+        float | None, typer.Option(help="Loss of the task's first metric, 0.01 is a point.", rich_help_panel=GATES)
+    ] = None,
+    min_label_loyalty: Annotated[
+        float | None, typer.Option(help="Share of labels equal to the baseline's.", rich_help_panel=GATES)
+    ] = None,
+    max_size_ratio: Annotated[
+        float | None, typer.Option(help="Weights on disk over the baseline's.", rich_help_panel=GATES)
+    ] = None,
+    device: opt.DeviceOption = BenchmarkConfig.device,
+    threads: opt.Threads = BenchmarkConfig.threads,
+    seed: opt.Seed = BenchmarkConfig.seed,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure latency, size, accuracy and loyalty against the original model, and gate CI on them.
+
+    One process a candidate, one working at a time, rounds interleaved. Gates are decided on 95 % intervals: exit
+    code 3 if one fails, 4 if one is inconclusive.
+
+        theseus benchmark bundle --baseline predecessor --data reviews/ --max-p50-ratio 0.5 --report report.html
+    """
+    from theseus_deploy.benchmark.stage import benchmark_paths
+    from theseus_deploy.benchmark.views import check_suffixes, save
+
+    shapes = {"batch": opt.numbers(batch, "--batch"), "sequence": opt.numbers(sequence, "--sequence")}
+    config = opt.config_from(BenchmarkConfig, {**locals(), **shapes})
+    check_suffixes(report or [])
+    found = benchmark_paths(candidates, baseline, data, opt.words(text), label, config, console.progress(quiet))
+    save(found, report or [])
+    raise typer.Exit(console.print_report(found, json))

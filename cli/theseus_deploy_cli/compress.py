@@ -1,0 +1,84 @@
+"""`theseus compress`."""
+
+from typing import Annotated
+
+import typer
+
+from theseus_deploy.configs import CompressConfig, Init, Method, ScheduleKind
+from theseus_deploy_cli import console
+from theseus_deploy_cli import options as opt
+
+REPLACING, DISTILLING = "Module replacing", "Distillation"
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="The predecessor: a fine-tuned model's folder or Hub id.", metavar="MODEL")
+    ],
+    data: opt.Data,
+    out: opt.Out,
+    text: opt.Text = None,
+    label: opt.Label = None,
+    method: Annotated[
+        Method, typer.Option(help="theseus, or a rival at the same budget: truncation or knowledge distillation.")
+    ] = CompressConfig.method,
+    layers: Annotated[
+        int | None,
+        typer.Option(help="Layers of the successor, modules divided evenly; half of the predecessor's by default."),
+    ] = CompressConfig.layers,
+    map: Annotated[
+        str | None, typer.Option(help="Which predecessor layers each successor layer replaces: `0-1,2-3,4-8,9-11`.")
+    ] = CompressConfig.map,
+    init: Annotated[
+        Init,
+        typer.Option(help="Where a successor layer starts: the bottom layers, or the first or last of its module."),
+    ] = CompressConfig.init,
+    schedule: Annotated[
+        ScheduleKind,
+        typer.Option(help="How the replacing rate moves; linear is the paper's curriculum.", rich_help_panel=REPLACING),
+    ] = CompressConfig.schedule,
+    base_rate: Annotated[
+        float, typer.Option(help="The rate b at step 0.", rich_help_panel=REPLACING)
+    ] = CompressConfig.base_rate,
+    replace_until: Annotated[
+        float, typer.Option(help="Fraction of training at which the rate reaches 1.", rich_help_panel=REPLACING)
+    ] = CompressConfig.replace_until,
+    k: Annotated[
+        float | None, typer.Option(help="The paper's slope of the rate per step, instead.", rich_help_panel=REPLACING)
+    ] = CompressConfig.k,
+    temperature: Annotated[
+        float, typer.Option(help="Softens both distributions.", rich_help_panel=DISTILLING)
+    ] = CompressConfig.temperature,
+    alpha: Annotated[
+        float, typer.Option(help="Weight of the teacher against the labels.", rich_help_panel=DISTILLING)
+    ] = CompressConfig.alpha,
+    epochs: opt.Epochs = CompressConfig.epochs,
+    max_steps: opt.MaxSteps = CompressConfig.max_steps,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=opt.TRAINING)] = CompressConfig.lr,
+    batch_size: opt.BatchSize = CompressConfig.batch_size,
+    accumulate: opt.Accumulate = CompressConfig.accumulate,
+    max_length: opt.MaxLength = CompressConfig.max_length,
+    precision: opt.PrecisionOption = CompressConfig.precision,
+    report_to: opt.ReportTo = "",
+    overwrite: opt.Overwrite = False,
+    device: opt.DeviceOption = CompressConfig.device,
+    threads: opt.Threads = CompressConfig.threads,
+    seed: opt.Seed = CompressConfig.seed,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Compress a predecessor into its successor by progressive module replacing (BERT-of-Theseus).
+
+    Modules of the predecessor are replaced at random by compact successors, at a rate that rises to 1; only the
+    successors learn, from the task's loss alone. DIR is an ordinary Hugging Face folder. An unfinished run resumes.
+
+        theseus compress predecessor --data reviews/ --layers 3 --out successor
+    """
+    config = opt.config_from(CompressConfig, {**locals(), "report_to": opt.words(report_to)})
+    from theseus_deploy.compress.stage import compress_checkpoint
+
+    artifact = compress_checkpoint(
+        model, data, out, config,
+        text=opt.words(text), label=label, overwrite=overwrite, progress=console.progress(quiet),
+    )  # fmt: skip
+    console.print_artifact(artifact, json)

@@ -1,0 +1,81 @@
+"""The program `theseus`: its commands, and what its exit codes mean."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from theseus_deploy import __version__
+from theseus_deploy.errors import TheseusError
+
+COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "predict", "run", "verify", "doctor")
+
+app = typer.Typer(
+    name="theseus",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 a bug, 2 bad request or input, 3 a gate failed, 4 a gate is inconclusive, "
+    "130 interrupted.",
+)
+for name in COMMANDS:
+    app.command(name)(import_module(f"theseus_deploy_cli.{name}").command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"theseus-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def theseus(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Take a fine-tuned BERT to production: compress it with BERT-of-Theseus, export it to int8 ONNX, prove the result.
+
+    Begin with `theseus demo`. On your own model: `finetune` if it has no task yet, then `compress`, `export` and
+    `benchmark`.
+    """
+    del version
+
+
+def run() -> None:
+    """Run the program: errors become one line on stderr and an exit code, bugs keep their traceback."""
+    # The libraries below us talk to stderr by default. What is worth saying, we say.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        code = app(standalone_mode=False)
+    except TheseusError as error:
+        sys.exit(_fail(str(error), error.exit_code))
+    except typer.Abort:
+        sys.exit(_fail("interrupted", 130))
+    except typer.TyperException as error:
+        sys.exit(_fail(f"{error.format_message().rstrip('.')}; see `{_help()}`", 2))
+    sys.exit(_interrupted() if code == 130 else code or 0)
+
+
+def _help() -> str:
+    command = next((word for word in sys.argv[1:] if word in COMMANDS), None)
+    return f"theseus {command} --help" if command else "theseus --help"
+
+
+def _interrupted() -> int:
+    return _fail("interrupted; what was finished is kept: repeat the command to go on from there", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"theseus: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,75 @@
+"""The options that several commands share, and how a command line becomes a configuration."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from theseus_deploy.configs import Config, Device, Precision
+from theseus_deploy.errors import ConfigError
+
+C = TypeVar("C", bound=Config)
+
+MACHINE, TRAINING = "This machine", "Training"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="A folder with train/validation/test files, one file (csv, tsv, jsonl, parquet), a Hub id "
+        "(`nyu-mll/glue:mrpc`), or the built-in `demo:tweets`.",
+        metavar="DATA",
+    ),
+]
+Out = Annotated[Path, typer.Option(help="The folder to write. It is complete or absent.", metavar="DIR")]
+Text = Annotated[
+    str | None,
+    typer.Option(help="The column that holds the text, or two of them: `premise,hypothesis`.", metavar="A[,B]"),
+]
+Label = Annotated[str | None, typer.Option(help="The column that holds the label.", metavar="C")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DIR, or discard an unfinished run there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Seed = Annotated[int, typer.Option(help="All randomness follows from it.", rich_help_panel=MACHINE)]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=MACHINE)]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; all that this process may use by default.", rich_help_panel=MACHINE)
+]
+Epochs = Annotated[float, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[int, typer.Option(help="Rows in a batch.", rich_help_panel=TRAINING)]
+Accumulate = Annotated[int, typer.Option(help="Batches that one optimizer step learns from.", rich_help_panel=TRAINING)]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(help="Longest input in tokens; as the model was trained, or 128.", rich_help_panel=TRAINING),
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="auto: bf16 where the hardware has it.", rich_help_panel=TRAINING)
+]
+ReportTo = Annotated[
+    str, typer.Option(help="Trackers of transformers.Trainer: `tensorboard,wandb,mlflow`.", rich_help_panel=TRAINING)
+]
+
+
+def config_from(kind: type[C], flags: Mapping[str, Any]) -> C:
+    """Build a configuration from a command's parameters, which bear the names of its fields."""
+    names = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in flags.items() if name in names})
+
+
+def words(value: str | None) -> tuple[str, ...] | None:
+    """Split `a,b` into its parts."""
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def numbers(value: str, flag: str) -> tuple[int, ...]:
+    """Split `1,8` into whole numbers.
+
+    Raises:
+        ConfigError: a part is no whole number.
+    """
+    try:
+        return tuple(int(part) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise ConfigError(f"{flag} {value!r} is no list of whole numbers; write for instance 1,8") from error

@@ -1,0 +1,30 @@
+"""`theseus run`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from theseus_deploy_cli import console
+from theseus_deploy_cli import options as opt
+
+
+def command(
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe: model, data, and what each stage is asked.", metavar="RECIPE.yaml")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR")
+    ] = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Run a whole recipe: fine-tune, compress, export, benchmark.
+
+    A stage whose inputs and configuration have not changed is skipped, and an interrupted one resumes. Exits with 3
+    if a gate of the benchmark fails and with 4 if one is inconclusive.
+    """
+    from theseus_deploy.pipeline import Recipe, run
+
+    outcome = run(Recipe.open(recipe), out or recipe.with_suffix(""), console.progress(quiet))
+    raise typer.Exit(console.print_outcome(outcome, json))

@@ -1,0 +1,161 @@
+"""Bad input: exit code 2, one line on stderr that names value, limit and remedy, and nothing written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ran
+from tests.conftest import make_rows, write_csv
+
+Theseus = Callable[..., Ran]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bert: Path, encoder_only: Path, corpus: Path) -> Path:
+    """An empty folder to stand in, with a predecessor `model`, an `encoder` and a corpus `data` in reach."""
+    for name, source in (("model", tiny_bert), ("encoder", encoder_only), ("data", corpus)):
+        (tmp_path / name).symlink_to(source)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def refused(ran: Ran, place: Path, *expected: str) -> None:
+    """Assert that a command was refused as it should be."""
+    assert ran.code == 2, ran.err
+    assert ran.out == ""
+    lines = ran.err.strip().splitlines()
+    assert len(lines) == 1, ran.err
+    for part in expected:
+        assert part in lines[0]
+    assert "Traceback" not in ran.err
+    assert [path.name for path in place.iterdir() if not path.name.startswith("bad")] == []
+
+
+COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("compress", "..", "--data", "../data", "--out", "out"), ["..", "no config.json", "Hub id"]),
+        (("compress", "./nothing", "--data", "../data", "--out", "out"), ["./nothing does not exist"]),
+        (("compress", "no-such/model", "--data", "../data", "--out", "out"), ["no-such/model", "the Hub", "network"]),
+        (("compress", "demo:minilmm", "--data", "../data", "--out", "out"), ["did you mean 'demo:minilm'"]),
+        (
+            ("compress", "../encoder", "--data", "../data", "--out", "out"),
+            ["../encoder", "classifier", "theseus finetune"],
+        ),
+        (("compress", "../model", "--data", "./nowhere", "--out", "out"), ["./nowhere does not exist"]),
+        (("compress", "../model", "--data", "../model", "--out", "out"), ["holds no data", "train"]),
+        (("compress", "../model", "--data", "demo:tweet", "--out", "out"), ["did you mean 'demo:tweets'"]),
+        ((*COMPRESS, "--text", "body"), ["no column 'body'", "columns: text, label", "--text"]),
+        ((*COMPRESS, "--label", "stars"), ["no column 'stars'", "--label"]),
+        ((*COMPRESS, "--layers", "5"), ["--layers 5", "1..4"]),
+        ((*COMPRESS, "--layers", "0"), ["--layers 0"]),
+        ((*COMPRESS, "--map", "0-1,3"), ["--map", "ordered partition"]),
+        ((*COMPRESS, "--map", "0-1,2-5"), ["covers 6 layers", "the predecessor has 4"]),
+        ((*COMPRESS, "--map", "0-1,2-3", "--layers", "2"), ["--layers 2", "--map 0-1,2-3", "one of them"]),
+        ((*COMPRESS, "--base-rate", "1.5"), ["--base-rate 1.5", "0..1"]),
+        ((*COMPRESS, "--k", "0.00001"), ["--k 1e-05", "training has 24"]),
+        ((*COMPRESS, "--precision", "fp16"), ["--precision fp16"]),
+        ((*COMPRESS, "--method", "prune"), ["--method", "theseus", "distill"]),
+        ((*COMPRESS, "--max-length", "4096"), ["--max-length 4096", "64 positions"]),
+        ((*COMPRESS, "--epochs", "-1"), ["--epochs -1"]),
+        ((*COMPRESS, "--device", "cuda"), ["--device cuda", "--device cpu"]),
+        ((*COMPRESS, "--layer", "2"), ["--layer", "theseus compress --help"]),
+        (("compress", "../model"), ["--data", "theseus compress --help"]),
+        (("compres",), ["compres", "theseus --help"]),
+        (("run", "nowhere.yaml"), ["nowhere.yaml cannot be read"]),
+        (("predict", "../model", "hello"), ["theseus.json"]),
+        (("export", "../encoder", "--out", "out"), ["theseus finetune"]),
+        (("export", "../model", "--out", "out", "--opset", "3"), ["--opset 3", "18..23"]),
+        (
+            ("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--report", "r.pdf"),
+            [".pdf", ".html"],
+        ),
+        (("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--batch", "x"), ["--batch 'x'"]),
+    ],
+)
+def test_a_bad_request_is_one_clear_line(
+    theseus: Theseus, place: Path, words: tuple[str, ...], expected: list[str]
+) -> None:
+    refused(theseus(*words), place, *expected)
+
+
+def test_a_label_the_model_does_not_know(theseus: Theseus, place: Path) -> None:
+    write_csv(place / "bad.csv", [*make_rows(30, 1), ("the film", "neutral")])
+    ran = theseus("compress", "../model", "--data", "bad.csv", "--out", "out")
+    refused(ran, place, "'neutral'", "negative, positive", "row")
+
+
+def test_an_empty_split(theseus: Theseus, place: Path) -> None:
+    (place / "bad").mkdir()
+    write_csv(place / "bad" / "train.csv", make_rows(30, 1))
+    write_csv(place / "bad" / "validation.csv", [])
+    refused(theseus("compress", "../model", "--data", "bad", "--out", "out"), place, "validation", "is empty")
+
+
+def test_an_output_folder_that_exists(theseus: Theseus, place: Path) -> None:
+    (place / "bad").mkdir()
+    (place / "bad" / "precious.txt").write_text("mine")
+    for flags in ((), ("--overwrite",)):
+        ran = theseus("finetune", "../encoder", "--data", "../data", "--out", "bad", *flags)
+        refused(ran, place, "bad", "choose another --out")
+    assert (place / "bad" / "precious.txt").read_text() == "mine"
+
+
+def test_a_damaged_model(theseus: Theseus, place: Path, tiny_bert: Path) -> None:
+    shutil.copytree(tiny_bert, place / "bad")
+    weights = place / "bad" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    refused(theseus("compress", "bad", "--data", "../data", "--out", "out"), place, "bad", "damaged")
+
+
+def test_a_bundle_is_no_predecessor(theseus: Theseus, place: Path, int8_bundle: Path) -> None:
+    ran = theseus("compress", int8_bundle, "--data", "../data", "--out", "out")
+    refused(ran, place, "int8-dynamic", "not a checkpoint", "it was made from")
+
+
+def test_a_corrupted_bundle_is_named_by_its_file(theseus: Theseus, place: Path, int8_bundle: Path) -> None:
+    shutil.copytree(int8_bundle, place / "bad")
+    graph = place / "bad" / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    ran = theseus("verify", "bad")
+    assert ran.code == 2
+    assert "model.onnx was changed" in ran.err
+    assert "BAD" in ran.out
+
+
+def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path) -> None:
+    ran = theseus("verify", "../data", "--quiet")
+    refused(ran, place, "../data has no readable theseus.json")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("model: a\ndata: b\ncompres: {}\n", ["'compres'", "did you mean 'compress'"]),
+        ("model: a\ndata: b\ncompress: {layer: 3}\n", ["compress: key 'layer'", "did you mean 'layers'"]),
+        ("model: a\ndata: b\ncompress: {lr: fast}\n", ["--lr 'fast'", "a number"]),
+        ("model: a\n", ["'data' is missing"]),
+        ("- a\n", ["no mapping"]),
+        ("model: [\n", ["no YAML"]),
+        ("model: a\ndata: b\nexport: [{of: teacher}]\n", ["predecessor|successor"]),
+    ],
+)
+def test_an_unreadable_recipe_names_the_key(theseus: Theseus, place: Path, recipe: str, expected: list[str]) -> None:
+    (place / "bad.yaml").write_text(recipe)
+    refused(theseus("run", "bad.yaml"), place, "bad.yaml", *expected)
+
+
+def test_with_json_an_error_leaves_stdout_empty(theseus: Theseus, place: Path) -> None:
+    ran = theseus("compress", "./nothing", "--data", "../data", "--out", "out", "--json")
+    refused(ran, place, "./nothing does not exist")
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(ran.out)

@@ -1,0 +1,202 @@
+"""A recipe -> the stages in order. A stage whose inputs and configuration have not changed is not run again."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from theseus_deploy.artifact import Artifact, Manifest
+from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
+from theseus_deploy.errors import ConfigError, suggest
+from theseus_deploy.progress import SILENT, Progress
+
+C = TypeVar("C", bound=Config)
+
+REPORTS = ("report.json", "report.md", "report.html")
+SHARED = tuple(field.name for field in fields(Config))  # keys that a recipe may set once, for all stages
+PRECISION_NAMES = {"none": "fp32", "dynamic": "int8"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """One bundle to make: `of` is the model, `predecessor` or `successor`."""
+
+    of: str
+    config: ExportConfig
+
+    @property
+    def folder(self) -> str:
+        """Name the bundle's folder."""
+        return f"{self.of}-onnx-{PRECISION_NAMES[self.config.quantize]}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole pipeline: `finetune` None means that `model` is a fine-tuned predecessor already."""
+
+    model: str
+    data: str
+    text: tuple[str, ...] | None
+    label: str | None
+    finetune: FinetuneConfig | None
+    compress: CompressConfig
+    exports: tuple[Export, ...]
+    benchmark: BenchmarkConfig | None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a recipe file.
+
+        Raises:
+            ConfigError: it is not there, is no YAML, has a key that is not known, or lacks one.
+        """
+        try:
+            content = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}); give a recipe file") from error
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def demo(cls) -> Self:
+        """Read the recipe of the demo, which comes with the package."""
+        return cls.parse((files("theseus_deploy") / "recipes" / "demo.yaml").read_text("utf-8"), "demo.yaml")
+
+    @classmethod
+    def parse(cls, content: str, where: str) -> Self:
+        """Read a recipe's text; `where` names it in errors."""
+        import yaml
+
+        try:
+            recipe = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{where} is no YAML ({' '.join(str(error).split())}); correct it") from error
+        if not isinstance(recipe, dict):
+            raise ConfigError(f"{where} is no mapping of keys to values; begin with `model:` and `data:`")
+        keys = ["model", "data", "text", "label", *SHARED, "finetune", "compress", "export", "benchmark"]
+        for key in recipe:
+            if key not in keys:
+                raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), keys)}")
+        for key in ("model", "data"):
+            if not isinstance(recipe.get(key), str):
+                raise ConfigError(f"{where}: key {key!r} is missing or no text; add for instance `{key}: demo:...`")
+        shared = {key: recipe[key] for key in SHARED if key in recipe}
+
+        def section(kind: type[C], content: Any, name: str) -> C:
+            if not isinstance(content, Mapping):
+                raise ConfigError(f"{where}: {name} is no mapping; write its keys below it, or {{}} for the defaults")
+            return kind.from_mapping({**shared, **content}, f"{where}: {name}")
+
+        return cls(
+            model=recipe["model"],
+            data=recipe["data"],
+            text=_columns(recipe.get("text")),
+            label=recipe.get("label"),
+            finetune=section(FinetuneConfig, recipe["finetune"], "finetune") if "finetune" in recipe else None,
+            compress=section(CompressConfig, recipe.get("compress", {}), "compress"),
+            exports=tuple(_export(section, item, where) for item in recipe.get("export", ())),
+            benchmark=section(BenchmarkConfig, recipe["benchmark"], "benchmark") if "benchmark" in recipe else None,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe made: folders by name, and the report with its files where one was asked for."""
+
+    folders: Mapping[str, Path]
+    report: BenchmarkReport | None = None
+    report_files: tuple[Path, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """Return what the gates of the benchmark ask the program to exit with."""
+        return self.report.exit_code if self.report else 0
+
+
+def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
+    """Carry out a recipe into `out`, beginning where an earlier run of it stopped.
+
+    Raises:
+        TheseusError: a stage's request or input is wrong; the stages before it are kept.
+    """
+    from theseus_deploy.compress.stage import compress_checkpoint
+    from theseus_deploy.export.stage import export_checkpoint
+    from theseus_deploy.finetune import finetune_checkpoint
+
+    text, label = recipe.text, recipe.label
+    models = {"predecessor": recipe.model, "successor": str(out / "successor")}
+    folders: dict[str, Path] = {}
+
+    def stage(name: str, make: Callable[[Path], Artifact]) -> None:
+        progress.say(f"— {name}")
+        before = _manifest(out / name)
+        folders[name] = make(out / name).path
+        if _manifest(out / name) == before:
+            progress.say("nothing changed, kept")
+
+    if (finetuning := recipe.finetune) is not None:
+        stage("predecessor", lambda folder: finetune_checkpoint(
+            recipe.model, recipe.data, folder, finetuning, text=text, label=label, reuse=True, progress=progress
+        ))  # fmt: skip
+        models["predecessor"] = str(out / "predecessor")
+    stage("successor", lambda folder: compress_checkpoint(
+        models["predecessor"], recipe.data, folder, recipe.compress,
+        text=text, label=label, reuse=True, progress=progress,
+    ))  # fmt: skip
+    for wanted in recipe.exports:
+
+        def export(folder: Path, wanted: Export = wanted) -> Artifact:
+            return export_checkpoint(
+                models[wanted.of], folder, wanted.config,
+                data=recipe.data, text=text, label=label, reuse=True, progress=progress,
+            )  # fmt: skip
+
+        stage(wanted.folder, export)
+    if recipe.benchmark is None:
+        return Outcome(folders)
+    progress.say("— benchmark")
+    candidates = [str(path) for name, path in folders.items() if name != "predecessor"]
+    files = tuple(out / name for name in REPORTS)
+    report = _benchmark(recipe, recipe.benchmark, models["predecessor"], candidates, files, progress)
+    return Outcome(folders, report, files)
+
+
+def _benchmark(
+    recipe: Recipe,
+    config: BenchmarkConfig,
+    baseline: str,
+    candidates: list[str],
+    files: tuple[Path, ...],
+    progress: Progress,
+) -> BenchmarkReport:
+    from theseus_deploy.benchmark.stage import benchmark_paths, request
+    from theseus_deploy.benchmark.views import save
+
+    asked = request(candidates, baseline, recipe.data, recipe.text, recipe.label, config)
+    if all(path.is_file() for path in files) and (report := BenchmarkReport.open(files[0])).request == asked:
+        progress.say("nothing changed, kept")
+        return report
+    report = benchmark_paths(candidates, baseline, recipe.data, recipe.text, recipe.label, config, progress)
+    save(report, files)
+    return report
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    return Artifact.open(folder).manifest if Artifact.exists(folder) else None
+
+
+def _columns(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return tuple(value) if isinstance(value, list) else tuple(str(value).split(","))
+
+
+def _export(section: Callable[..., ExportConfig], item: Any, where: str) -> Export:
+    content = dict(item) if isinstance(item, Mapping) else {}
+    of = content.pop("of", None)
+    if of not in ("predecessor", "successor"):
+        raise ConfigError(
+            f"{where}: export wants a list of `{{of: predecessor|successor, quantize: ...}}`, not {item!r}"
+        )
+    return Export(of, section(ExportConfig, content, "export"))
