@@ -13,6 +13,11 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from theseus_deploy.artifact import Artifact, Manifest, Parent, fingerprint
+from theseus_deploy.configs import ExportConfig, Quantize
+from theseus_deploy.export.stage import export_checkpoint
+from theseus_deploy.tasks import Task
+
 GOOD = ["good", "great", "lovely", "fine", "superb"]
 BAD = ["bad", "awful", "poor", "dreadful", "sad"]
 FILLER = ["the", "film", "was", "and", "plot", "actor", "scene", "a", "very", "it", "in", "story", "end", "long"]
@@ -35,7 +40,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def make_bert(layers: int = 4, labels: int = 2, dropout: float = 0.1) -> BertForSequenceClassification:
+def make_bert(
+    layers: int = 4, labels: int = 2, dropout: float = 0.1, spread: float = 0.2
+) -> BertForSequenceClassification:
     """A BERT of random weights, 32 wide, whose head has been 'trained' in that it is saved with it."""
     torch.manual_seed(layers)
     return BertForSequenceClassification(
@@ -43,7 +50,7 @@ def make_bert(layers: int = 4, labels: int = 2, dropout: float = 0.1) -> BertFor
             vocab_size=len(SPECIAL) + len(GOOD) + len(BAD) + len(FILLER),
             hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
             max_position_embeddings=64, num_labels=labels, hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout, initializer_range=0.2,
+            attention_probs_dropout_prob=dropout, initializer_range=spread,
             id2label={0: "negative", 1: "positive"} if labels == 2 else {i: f"class{i}" for i in range(labels)},
         )
     )  # fmt: skip
@@ -98,3 +105,61 @@ def tiny_bert(save_model: Callable[..., Path]) -> Path:
 def encoder_only(save_model: Callable[..., Path]) -> Path:
     """A folder with a pretrained encoder that has no head for any task yet."""
     return save_model(make_bert().bert, "encoder")
+
+
+@pytest.fixture(scope="session")
+def fp32_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 ONNX bundle of `tiny_bert`, checked on `corpus`."""
+    return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "fp32", "none")
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 ONNX bundle of `tiny_bert`, checked on `corpus`."""
+    return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "int8", "dynamic")
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 300 pairs of texts, each with a number."""
+    draw = random.Random(7)
+    rows = [
+        (*(" ".join(draw.choices([*FILLER, *GOOD], k=draw.randint(1, 20))) for _ in range(2)), str(draw.random()))
+        for _ in range(300)
+    ]
+    return write_csv(tmp_path_factory.mktemp("pairs") / "pairs.csv", rows, "first,second,similarity")
+
+
+@pytest.fixture(scope="session")
+def pair_successor(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a manifest, as compress writes it: two layers, and a number as the answer to a pair."""
+    model, out = make_bert(layers=2, labels=1), tmp_path_factory.mktemp("successors") / "pairs"
+    with Artifact.writing(out) as draft:
+        model.save_pretrained(draft.path)
+        make_tokenizer().save_pretrained(draft.path)
+        draft.finish(
+            Manifest(
+                kind="checkpoint",
+                stage="compress",
+                config={},
+                parent=Parent(str(tiny_bert), fingerprint(tiny_bert)),
+                data=None,
+                task=Task("regression", (), ("first", "second"), "similarity", max_length=24),
+                parameters=model.num_parameters(),
+                layers=2,
+                module_map=[[0, 1], [2, 3]],
+                scores={"validation": {"pearson": 0.5}},
+            )
+        )
+    return out
+
+
+@pytest.fixture(scope="session")
+def pair_bundle(pair_successor: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fp32 ONNX bundle of `pair_successor`, checked on `pairs`."""
+    return export_bundle(pair_successor, pairs, tmp_path_factory.mktemp("bundles") / "pairs", "none")
+
+
+def export_bundle(checkpoint: Path, data: Path, out: Path, quantize: Quantize) -> Path:
+    config = ExportConfig(quantize=quantize, threads=1)
+    return export_checkpoint(str(checkpoint), out, config, data=str(data)).path

@@ -1,0 +1,131 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from tests.conftest import make_rows, make_tokenizer
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.configs import ExportConfig
+from theseus_deploy.errors import ExportError
+from theseus_deploy.export.parity import Answer, Parity, ask, builtin_texts, checkpoint_answer, choose_texts, compare
+from theseus_deploy.export.stage import export_checkpoint
+from theseus_deploy.predictor import Predictor
+from theseus_deploy.tasks import Task
+
+NUMBER = Task("regression", (), ("text",), "label")
+TEXTS = choose_texts([(text,) for text, _ in make_rows(40, seed=5)], 1)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_bert: Path, fp32_bundle: Path) -> Answer:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert).eval()
+    return checkpoint_answer(model, make_tokenizer(), Artifact.open(fp32_bundle).manifest.task)
+
+
+def parity_of(bundle: Path, checkpoint: Answer) -> Parity:
+    predictor = Predictor(bundle, threads=1)
+    answered = ask(lambda texts: predictor.run(predictor.encode(texts)), TEXTS)
+    return compare(ask(checkpoint, TEXTS), answered, TEXTS, predictor.task)
+
+
+@pytest.fixture
+def tampered(fp32_bundle: Path, tmp_path: Path) -> Callable[[float], Path]:
+    """A copy of the bundle in which one number of the head is another."""
+
+    def tamper(value: float) -> Path:
+        folder = shutil.copytree(fp32_bundle, tmp_path / "tampered")
+        model = onnx.load(folder / "model.onnx")
+        head = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.weight")
+        weights = onnx.numpy_helper.to_array(head).copy()
+        weights[0, 0] = value
+        head.CopyFrom(onnx.numpy_helper.from_array(weights, head.name))
+        onnx.save(model, folder / "model.onnx")
+        return folder
+
+    return tamper
+
+
+def test_the_graph_answers_as_the_checkpoint_does(fp32_bundle: Path, checkpoint: Answer) -> None:
+    parity = parity_of(fp32_bundle, checkpoint)
+    assert parity.max_abs_diff < 1e-5
+    assert parity.label_agreement == 1.0
+    assert parity.texts == 256
+    parity.require(1e-5)
+
+
+def test_a_graph_that_answers_otherwise_is_refused_with_the_difference_the_limit_and_the_text(
+    tampered: Callable[[float], Path], checkpoint: Answer
+) -> None:
+    parity = parity_of(tampered(3.0), checkpoint)
+    assert parity.worst in TEXTS
+    with pytest.raises(ExportError) as failure:
+        parity.require(1e-4)
+    message = str(failure.value)
+    assert f"{parity.max_abs_diff:.3g}" in message
+    assert "--atol 0.0001" in message
+    assert parity.worst[0][:40] in message
+    assert "\n" not in message
+
+
+def test_a_graph_that_answers_with_no_number_is_refused(tampered: Callable[[float], Path], checkpoint: Answer) -> None:
+    with pytest.raises(ExportError, match=r"the graph answers .* no finite number"):
+        parity_of(tampered(float("nan")), checkpoint)
+
+
+def test_the_text_named_is_the_one_whose_answer_differs() -> None:
+    texts = [("one",), ("two",), ("three",)]
+    expected = ask(lambda batch: np.zeros((len(batch), 1), np.float32), texts)
+    answered = ask(lambda batch: np.array([[0.5 if text == ("two",) else 0.1] for text in batch]), texts)
+    assert compare(expected, answered, texts, NUMBER) == Parity(0.5, None, 3, ("two",))
+
+
+def test_when_parity_fails_nothing_is_written(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="more than --atol 1e-12"):
+        export_checkpoint(str(tiny_bert), tmp_path / "bundle", ExportConfig(atol=1e-12, threads=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_text_is_asked_in_a_padded_batch_and_some_alone_the_shortest_and_longest_among_them() -> None:
+    batches: list[list[tuple[str, ...]]] = []
+
+    def answer(texts: list[tuple[str, ...]]) -> np.ndarray:
+        batches.append(list(texts))
+        return np.array([[len(text[0])] for text in texts], np.float32)
+
+    texts = [("x" * length,) for length in range(300, 0, -1)]
+    answers = ask(answer, texts)
+    together = [text for batch in batches if len(batch) > 1 for text in batch]
+    alone = [batch[0] for batch in batches if len(batch) == 1]
+    assert sorted(together) == sorted(texts)
+    assert {("x",), ("x" * 300,)} <= set(alone)
+    assert min(len(set(batch)) for batch in batches if len(batch) > 1) > 8
+    assert answers[:, 0].tolist() == [len(text[0]) for text in [*texts, *alone]]
+
+
+def test_of_many_texts_256_are_chosen_from_the_shortest_to_the_longest() -> None:
+    texts = [("x" * length,) for length in range(1000)]
+    chosen = choose_texts(texts, 1)
+    assert len(set(chosen)) == 256
+    assert {texts[0], texts[-1]} <= set(chosen)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_few_texts_are_joined_by_our_own(columns: int) -> None:
+    given = [("mine",) * columns]
+    chosen = choose_texts(given, columns)
+    assert chosen[0] == given[0]
+    assert len(chosen) == 256
+    assert {len(text) for text in chosen} == {columns}
+
+
+def test_our_own_texts_are_of_every_length_and_always_the_same() -> None:
+    texts = builtin_texts()
+    assert texts == builtin_texts()
+    assert len(texts) == 256
+    assert ("",) in texts
+    assert ("👍",) in texts
+    assert max(len(text.split()) for (text,) in texts) == 600

@@ -1,0 +1,96 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoTokenizer
+
+from theseus_deploy.artifact import Artifact, fingerprint
+from theseus_deploy.configs import ExportConfig
+from theseus_deploy.errors import ArtifactError, ModelError
+from theseus_deploy.export.stage import export_checkpoint
+
+
+def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corpus: Path) -> None:
+    manifest = Artifact.open(int8_bundle).manifest
+    assert (manifest.kind, manifest.stage, manifest.precision, manifest.layers) == (
+        "bundle",
+        "export",
+        "int8-dynamic",
+        4,
+    )
+    assert manifest.parent is not None
+    assert (manifest.parent.path, manifest.parent.sha256) == (str(tiny_bert), fingerprint(tiny_bert))
+    assert manifest.data is not None
+    assert manifest.data.ref == str(corpus)
+    assert manifest.task.text == ("text",)
+    assert manifest.config["quantize"] == "dynamic"
+    assert manifest.scores["parity_fp32"]["max_abs_diff"] < 1e-5
+    assert manifest.scores["parity"]["max_abs_diff"] > manifest.scores["parity_fp32"]["max_abs_diff"]
+    assert 0.9 < manifest.scores["parity"]["label_agreement"] <= 1.0
+    assert manifest.scores["parity"]["texts"] == 256
+
+
+def test_an_fp32_bundle_has_one_parity_and_no_quantization(fp32_bundle: Path) -> None:
+    manifest = Artifact.open(fp32_bundle).manifest
+    assert manifest.precision == "fp32"
+    assert manifest.scores.keys() == {"parity"}
+    assert manifest.scores["parity"]["label_agreement"] == 1.0
+    assert manifest.receipt.keys() == {"ledger"}
+
+
+def test_the_ledger_follows_the_bytes(int8_bundle: Path) -> None:
+    manifest = Artifact.open(int8_bundle).manifest
+    ledger = {entry["name"]: entry for entry in manifest.receipt["ledger"]}
+    assert list(ledger) == ["checkpoint", "fp32", "int8-dynamic"]
+    assert ledger["checkpoint"] == {
+        "name": "checkpoint", "parameters": manifest.parameters, "bytes": 4 * manifest.parameters,
+    }  # fmt: skip
+    assert ledger["fp32"]["parameters"] == ledger["int8-dynamic"]["parameters"]
+    assert ledger["int8-dynamic"]["bytes"] == (int8_bundle / "model.onnx").stat().st_size < ledger["fp32"]["bytes"]
+
+
+def test_what_the_checkpoint_was_and_scored_is_carried_on(pair_bundle: Path, pair_successor: Path) -> None:
+    before, after = Artifact.open(pair_successor).manifest, Artifact.open(pair_bundle).manifest
+    assert after.module_map == before.module_map == [[0, 1], [2, 3]]
+    assert after.scores["validation"] == before.scores["validation"] == {"pearson": 0.5}
+    assert (after.layers, after.parameters, after.task) == (2, before.parameters, before.task)
+    assert after.scores["parity"].keys() == {"max_abs_diff", "texts"}  # a regression has no labels to agree on
+
+
+def test_transformers_reads_the_bundles_configuration_and_tokenizer(int8_bundle: Path) -> None:
+    config = AutoConfig.from_pretrained(int8_bundle)
+    assert config.id2label == {0: "negative", 1: "positive"}
+    assert config.num_hidden_layers == 4
+    assert AutoTokenizer.from_pretrained(int8_bundle)("good film")["input_ids"] == [2, 5, 16, 3]
+
+
+def test_an_output_that_exists_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(ArtifactError, match="exists already"):
+        export_checkpoint(str(tiny_bert), tmp_path / "bundle", ExportConfig())
+    assert not list((tmp_path / "bundle").iterdir())
+
+
+def test_a_bundle_is_no_checkpoint(int8_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is a bundle \(int8-dynamic\)"):
+        export_checkpoint(str(int8_bundle), tmp_path / "bundle", ExportConfig())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_of_the_same_request_is_kept(fp32_bundle: Path, tiny_bert: Path, corpus: Path) -> None:
+    before = (fp32_bundle / "theseus.json").stat()
+    config = ExportConfig(threads=1)
+    artifact = export_checkpoint(str(tiny_bert), fp32_bundle, config, data=str(corpus), reuse=True)
+    assert artifact == Artifact.open(fp32_bundle)
+    assert (fp32_bundle / "theseus.json").stat() == before
+
+
+def test_importing_the_stage_is_cheap() -> None:
+    code = """
+import sys, theseus_deploy.export.stage
+heavy = ("torch", "transformers", "onnx", "onnxruntime", "pandas", "sklearn", "scipy")
+sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,158 @@
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests.conftest import make_rows
+from theseus_deploy.errors import ArtifactError, DataError
+from theseus_deploy.predictor import Predictor
+from theseus_deploy.tables import read_tables
+
+TEXTS = ["", *(text for text, _ in make_rows(45, seed=11)), "good " * 200, "🤷"]
+
+
+@pytest.fixture(scope="module")
+def predictor(fp32_bundle: Path) -> Predictor:
+    return Predictor(fp32_bundle, threads=1)
+
+
+def expected_logits(checkpoint: Path, columns: Sequence[Sequence[str]], max_length: int) -> np.ndarray:
+    """Each input alone through torch and transformers, so that nothing is padded."""
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(checkpoint),
+        AutoTokenizer.from_pretrained(checkpoint),
+    )
+    model.eval()
+    rows = []
+    for row in zip(*columns, strict=True):
+        encoded = tokenizer(*row, truncation=True, max_length=max_length, return_tensors="pt")
+        with torch.inference_mode():
+            rows.append(model(**encoded).logits[0].numpy())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_it_answers_as_the_checkpoint_does_in_the_order_of_the_question(
+    predictor: Predictor, tiny_bert: Path, batch_size: int
+) -> None:
+    expected = expected_logits(tiny_bert, [TEXTS], predictor.task.max_length)
+    np.testing.assert_allclose(predictor.logits(TEXTS, batch_size), expected, atol=1e-5)
+
+
+def test_int8_mostly_agrees_with_the_checkpoint(int8_bundle: Path, tiny_bert: Path) -> None:
+    answered = Predictor(int8_bundle, threads=1).logits(TEXTS)
+    expected = expected_logits(tiny_bert, [TEXTS], 64)
+    assert 0 < np.abs(answered - expected).max() < 0.5
+    assert (answered.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
+
+
+def test_pairs_and_numbers(pair_bundle: Path, pair_successor: Path, pairs: Path) -> None:
+    table = read_tables(str(pairs))[0]["train"]
+    columns = [table["first"][:20], table["second"][:20]]
+    predictor = Predictor(pair_bundle, threads=1)
+    answers = predictor.predict(list(zip(*columns, strict=True)))
+    assert all(answer.keys() == {"score"} for answer in answers)
+    expected = expected_logits(pair_successor, columns, max_length=24)[:, 0]
+    np.testing.assert_allclose([answer["score"] for answer in answers], expected, atol=1e-5)
+
+
+def test_a_label_its_score_and_all_scores(predictor: Predictor) -> None:
+    answers = predictor.predict(TEXTS)
+    logits = torch.from_numpy(predictor.logits(TEXTS))
+    expected = torch.softmax(logits, dim=1).numpy()
+    assert len(answers) == len(TEXTS)
+    for answer, row in zip(answers, expected, strict=True):
+        assert list(answer) == ["label", "score", "scores"]
+        assert list(answer["scores"]) == ["negative", "positive"]
+        np.testing.assert_allclose(list(answer["scores"].values()), row, atol=1e-6)
+        assert answer["label"] == ("negative", "positive")[row.argmax()]
+        assert answer["score"] == answer["scores"][answer["label"]]
+        assert type(answer["score"]) is float
+
+
+def test_a_text_is_truncated_as_trained_and_padded_to_its_neighbour(predictor: Predictor) -> None:
+    encoded = predictor.encode(["good " * 200, "bad", ("film",)])
+    assert encoded.keys() == {"input_ids", "token_type_ids", "attention_mask"}
+    assert {(array.shape, array.dtype) for array in encoded.values()} == {((3, 64), np.dtype(np.int64))}
+    assert encoded["input_ids"][0].tolist() == [2, *[5] * 62, 3]
+    assert encoded["input_ids"][1].tolist() == [2, 10, 3, *[0] * 61]
+    assert encoded["attention_mask"].sum(axis=1).tolist() == [64, 3, 3]
+    assert predictor.encode(["bad", "good film"])["input_ids"].tolist() == [[2, 10, 3, 0], [2, 5, 16, 3]]
+
+
+def test_the_pad_id_is_the_models(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"pad_id": 0', '"pad_id": 4'))
+    assert Predictor(folder, threads=1).encode(["bad", "good film"])["input_ids"][0].tolist() == [2, 10, 3, 4]
+
+
+def test_nothing_is_answered_with_nothing(predictor: Predictor) -> None:
+    assert predictor.predict([]) == []
+    assert predictor.logits([]).shape == (0, 2)
+
+
+def test_it_may_be_shared_by_threads(predictor: Predictor) -> None:
+    expected = predictor.logits(TEXTS)
+    questions = [TEXTS[start:] for start in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        for start, answered in enumerate(pool.map(predictor.logits, questions)):
+            np.testing.assert_allclose(answered, expected[start:], atol=1e-5)
+
+
+@pytest.mark.parametrize("question", [["good", ("one", "two")], ["good", ()], ["good", ("a", "b", "c")]])
+def test_an_input_of_another_shape_is_refused_by_its_number(predictor: Predictor, question: list[str]) -> None:
+    with pytest.raises(DataError, match=r"input 2 has [023] texts, and the model takes 1; correct it"):
+        predictor.predict(question)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tiny_bert: Path, pair_successor: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere", tiny_bert):
+        with pytest.raises(ArtifactError, match=r"has no readable theseus.json"):
+            Predictor(folder)
+    with pytest.raises(ArtifactError, match=r"is a checkpoint, not a bundle; make one with `theseus export`"):
+        Predictor(str(pair_successor))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+@pytest.mark.parametrize("damage", [lambda old: b"", lambda old: b"garbage", lambda old: old[: len(old) // 2], None])
+def test_a_damaged_bundle_is_refused_in_one_line(
+    name: str, damage, fp32_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    path = folder / name
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    with pytest.raises(ArtifactError) as failure:
+        Predictor(folder)
+    assert str(path) in str(failure.value)
+    assert "\n" not in str(failure.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_another_models_graph_is_refused(fp32_bundle: Path, pair_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    shutil.copy(pair_bundle / "model.onnx", folder / "model.onnx")
+    with pytest.raises(ArtifactError, match="answers with 1 logits, and the task has 2"):
+        Predictor(folder)
+
+
+def test_production_pays_for_onnxruntime_tokenizers_and_numpy_only(fp32_bundle: Path) -> None:
+    code = f"""
+import sys
+from theseus_deploy.predictor import Predictor
+assert Predictor({str(fp32_bundle)!r}, 1).predict(["good film"])[0]["label"] in ("negative", "positive")
+heavy = ("torch", "transformers", "pandas", "sklearn", "scipy", "datasets", "onnx", "pyarrow")
+sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

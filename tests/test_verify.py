@@ -1,0 +1,127 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from theseus_deploy.verify import verify
+
+Change = Callable[[dict], object]
+
+
+def failures(folder: Path) -> dict[str, str]:
+    return {check.name: check.detail for check in verify(folder) if not check.ok}
+
+
+def change_manifest(folder: Path, change: Change) -> None:
+    path = folder / "theseus.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_a_bundle_as_written(int8_bundle: Path, tiny_bert: Path) -> None:
+    checks = verify(int8_bundle)
+    assert [check.name for check in checks] == ["manifest", "files", "graph", "probe", "lineage"]
+    assert all(check.ok for check in checks)
+    assert checks[0].detail == "bundle of stage export, 4 layers, int8-dynamic"
+    assert checks[-1].detail.startswith(f"made from {tiny_bert}, unchanged since")
+
+
+def test_a_checkpoint_as_written(pair_successor: Path) -> None:
+    checks = verify(pair_successor)
+    assert [check.name for check in checks] == ["manifest", "files", "config", "weights", "lineage"]
+    assert all(check.ok for check in checks)
+
+
+def test_one_flipped_bit_in_any_file_is_found_and_named(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    for path in [path for path in folder.iterdir() if path.name != "theseus.json"]:
+        before = path.read_bytes()
+        middle = len(before) // 2
+        path.write_bytes(before[:middle] + bytes([before[middle] ^ 1]) + before[middle + 1 :])
+        assert failures(folder)["files"] == f"{path.name} was changed (another sha256)"
+        path.write_bytes(before)
+    assert not failures(folder)
+
+
+def test_missing_added_and_longer_files_are_all_named(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    (folder / "config.json").unlink()
+    (folder / "extra.txt").write_text("hello")
+    assert failures(folder)["files"] == "extra.txt was added; config.json is missing"
+
+
+def test_a_graph_that_cannot_be_opened(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    (folder / "model.onnx").write_bytes(b"\x08\x0agarbage")
+    found = failures(folder)
+    assert found.keys() == {"files", "graph"}
+    assert "cannot be loaded" in found["graph"]
+
+
+def test_a_graph_of_another_width(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data["task"]["labels"].append("third"))
+    assert "answers with 2 logits, and the task has 3" in failures(folder)["graph"]
+
+
+def test_a_probe_beyond_the_positions_of_the_model_is_told_and_not_printed(
+    fp32_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data["task"].update(max_length=100))
+    assert "cannot be answered" in failures(folder)["probe"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "detail"),
+    [
+        (lambda data: data.update(layers=3), "config", "2 layers, and the manifest has 3"),
+        (lambda data: data.update(parameters=7), "weights", "parameters, and the manifest has 7"),
+        (lambda data: data["parent"].update(sha256="0" * 64), "lineage", "has changed since"),
+    ],
+)
+def test_a_manifest_that_says_otherwise(
+    pair_successor: Path, tmp_path: Path, change: Change, name: str, detail: str
+) -> None:
+    folder = shutil.copytree(pair_successor, tmp_path / "checkpoint")
+    change_manifest(folder, change)
+    found = failures(folder)
+    assert found.keys() == {name}
+    assert detail in found[name]
+
+
+def test_weights_that_are_cut_short(pair_successor: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pair_successor, tmp_path / "checkpoint")
+    (folder / "model.safetensors").write_bytes(b"\xff" * 16)
+    assert "header of" in failures(folder)["weights"]
+
+
+def test_a_parent_that_is_elsewhere_is_no_failure(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data["parent"].update(path="some-team/their-model"))
+    assert not failures(folder)
+    assert verify(folder)[-1].detail == "made from some-team/their-model, which is not here to be checked"
+
+
+def test_a_folder_that_is_not_ours(tiny_bert: Path, tmp_path: Path) -> None:
+    for folder in (tiny_bert, tmp_path / "nowhere"):
+        assert failures(folder).keys() == {"manifest"}
+
+
+def test_no_torch_is_needed(fp32_bundle: Path, pair_successor: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from theseus_deploy.verify import verify
+for folder in ({str(fp32_bundle)!r}, {str(pair_successor)!r}):
+    assert all(check.ok for check in verify(Path(folder)))
+sys.exit(", ".join(name for name in ("torch", "transformers", "onnx") if name in sys.modules) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,191 @@
+"""The stage: checkpoint -> bundle, on objects and on paths."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from theseus_deploy.artifact import Artifact, Manifest, Source, claim
+from theseus_deploy.configs import ExportConfig
+from theseus_deploy.data import open_data
+from theseus_deploy.export.onnx import evaluating, to_onnx
+from theseus_deploy.export.parity import Parity, Texts, ask, checkpoint_answer, choose_texts, compare
+from theseus_deploy.export.quantize import INT8_DYNAMIC, to_int8_dynamic
+from theseus_deploy.machine import this_machine
+from theseus_deploy.models import open_checkpoint
+from theseus_deploy.predictor import Predictor
+from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FP32 = "fp32"
+GRAPH = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made: `parity` of the graph that ships, `parity_fp32` of the one it was quantised from."""
+
+    precision: str
+    parameters: int
+    parity: Parity
+    parity_fp32: Parity | None
+    receipt: Mapping[str, Any]
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Return the part of the manifest's scores that export adds."""
+        fp32 = {"parity_fp32": self.parity_fp32.to_json()} if self.parity_fp32 else {}
+        return {"parity": self.parity.to_json(), **fp32}
+
+
+def export(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    texts: Texts,
+    config: ExportConfig,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> Exported:
+    """Write a bundle's files but the manifest into `folder`, and prove on `texts` that the graph answers as the model.
+
+    The fp32 graph must answer within `config.atol`; of an int8 graph the difference is reported. The model must be
+    float32, on the CPU.
+
+    Raises:
+        ExportError: the model cannot be exported, or its graph answers otherwise.
+    """
+    graph = folder / GRAPH
+    model.config.save_pretrained(folder)
+    save_tokenizer(tokenizer, task, folder)
+    with evaluating(model), _torch_threads(config.threads):
+        progress.say(f"writing {GRAPH} (opset {config.opset})")
+        to_onnx(model, tokenizer, graph, config.opset)
+        expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
+    ledger = [_entry("checkpoint", model.num_parameters(), sum(weight.nbytes for weight in model.parameters()))]
+
+    def check(name: str) -> Parity:
+        ledger.append(_entry(name, _count_weights(graph), graph.stat().st_size))
+        predictor = Predictor(folder, config.threads, task=task)
+        answered = ask(
+            lambda batch: predictor.run(predictor.encode(batch)), texts, progress, f"asking the {name} graph"
+        )
+        return compare(expected, answered, texts, task)
+
+    fp32 = check(FP32)
+    fp32.require(config.atol)
+    if config.quantize == "none":
+        return Exported(FP32, model.num_parameters(), fp32, None, {"ledger": ledger})
+    progress.say("quantising to int8")
+    receipt = to_int8_dynamic(graph, graph, this_machine())
+    return Exported(
+        INT8_DYNAMIC,
+        model.num_parameters(),
+        check(INT8_DYNAMIC),
+        fp32,
+        {"ledger": ledger, "quantization": receipt.to_json()},
+    )
+
+
+def export_checkpoint(
+    ref: str,
+    out: Path,
+    config: ExportConfig,
+    *,
+    data: str | None = None,
+    text: tuple[str, ...] | None = None,
+    label: str | None = None,
+    overwrite: bool = False,
+    reuse: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Export the checkpoint `ref` and write the bundle to `out`, checked on texts of `data`, or on built-in ones.
+
+    An `out` that exists is an error, unless `overwrite`; with `reuse` it is kept if the same was asked of it before.
+
+    Raises:
+        TheseusError: the checkpoint, the data or `out` cannot be used, or the graph answers otherwise than the
+            checkpoint; nothing is written then.
+    """
+    checkpoint = open_checkpoint(ref)
+    task = checkpoint.task
+    corpus = open_data(data, text, label, task) if data else None
+    if corpus:
+        task = task.with_columns(corpus.text, corpus.label)
+    request = Artifact.request("export", config, checkpoint.parent, corpus)
+    if reuse and (kept := Artifact.kept(out, request)):
+        return kept
+    claim(out, overwrite or reuse)
+    texts = choose_texts(corpus.for_scoring().texts if corpus else [], len(task.text) or 1)
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer()
+    before = checkpoint.artifact.manifest if checkpoint.artifact else None
+    with Artifact.writing(out, overwrite or reuse) as draft:
+        exported = export(model, tokenizer, task, texts, config, draft.path, progress)
+        draft.finish(
+            Manifest(
+                kind="bundle",
+                stage="export",
+                config=config.to_json(),
+                parent=checkpoint.parent,
+                data=Source.of(corpus) if corpus else None,
+                task=task,
+                parameters=exported.parameters,
+                layers=before.layers if before else model.config.num_hidden_layers,
+                precision=exported.precision,
+                module_map=before.module_map if before else None,
+                scores={**(before.scores if before else {}), **exported.scores},
+                receipt=exported.receipt,
+            )
+        )
+    return Artifact.open(out)
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Path) -> None:
+    """Write the tokenizer's files; `tokenizer.json` says how to truncate and pad, for readers in any language."""
+    from tokenizers import Tokenizer
+
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    production = Tokenizer.from_file(str(path))
+    production.enable_truncation(task.max_length)
+    production.enable_padding(
+        direction=tokenizer.padding_side,
+        pad_id=tokenizer.pad_token_id,
+        pad_type_id=tokenizer.pad_token_type_id,
+        pad_token=tokenizer.pad_token,
+    )
+    path.write_text(production.to_str(pretty=True), "utf-8")  # its own `save` raises no OSError on a full disk
+
+
+def _entry(name: str, parameters: int, size: int) -> dict[str, str | int]:
+    return {"name": name, "parameters": parameters, "bytes": size}
+
+
+def _count_weights(graph: Path) -> int:
+    """Count the weights in a graph, without the scales and zero points that quantisation brings."""
+    import onnx
+
+    stored = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    return sum(
+        prod(tensor.dims)
+        for tensor in onnx.load(graph).graph.initializer
+        if tensor.data_type in stored and not tensor.name.endswith(("_scale", "_zero_point"))
+    )
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

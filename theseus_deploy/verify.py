@@ -1,0 +1,106 @@
+"""Check a folder of ours from the outside: offline, on another machine, without torch."""
+
+import json
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from theseus_deploy import builtin
+from theseus_deploy.artifact import Artifact, fingerprint
+from theseus_deploy.checks import Check
+from theseus_deploy.errors import ArtifactError, ModelError
+from theseus_deploy.predictor import Predictor
+
+LAYER_KEYS = ("num_hidden_layers", "n_layers")  # DistilBERT's configuration has its own word
+PROBE = ("", "a short text", "a longer text " * 40)
+LONGEST_HEADER = 2**27  # safetensors' own limit
+
+
+def verify(folder: Path) -> list[Check]:
+    """Check the manifest, every file's hash, what the files hold, and the lineage."""
+    try:
+        artifact = Artifact.open(folder)
+    except ArtifactError as error:
+        return [Check("manifest", False, str(error))]
+    manifest = artifact.manifest
+    shown = f"{manifest.kind} of stage {manifest.stage}, {manifest.layers} layers, {manifest.precision}"
+    inside = _bundle if manifest.kind == "bundle" else _checkpoint
+    return [Check("manifest", True, shown), _files(artifact), *inside(artifact), _lineage(artifact)]
+
+
+def _files(artifact: Artifact) -> Check:
+    problems = artifact.check_files()
+    whole = f"{len(artifact.files)} files, {artifact.bytes / 1e6:.1f} MB, each as the manifest has it"
+    return Check("files", not problems, "; ".join(problems) or whole)
+
+
+def _bundle(artifact: Artifact) -> Iterator[Check]:
+    try:
+        predictor = Predictor(artifact.path, threads=1)
+    except ArtifactError as error:
+        yield Check("graph", False, str(error))
+        return
+    yield Check("graph", True, f"takes {', '.join(predictor.inputs)}, answers with {predictor.task.outputs} logits")
+    columns = len(artifact.manifest.task.text) or 1
+    try:
+        logits = predictor.logits([(text,) * columns for text in PROBE])
+    except Exception as error:  # onnxruntime's errors share no other base class
+        yield Check(
+            "probe", False, f"a probe of {len(PROBE)} texts cannot be answered ({' '.join(str(error).split())})"
+        )
+        return
+    finite = bool(np.isfinite(logits).all())
+    found = "all of them finite" if finite else "some of them no finite numbers: export the bundle again"
+    yield Check("probe", finite, f"{len(PROBE)} texts answered with {logits.size} logits, {found}")
+
+
+def _checkpoint(artifact: Artifact) -> Iterator[Check]:
+    manifest = artifact.manifest
+    try:
+        config = json.loads((artifact.path / "config.json").read_text("utf-8"))
+        layers = next((config[key] for key in LAYER_KEYS if key in config), None)
+        shown = f"{layers} layers, and the manifest has {manifest.layers}"
+        yield Check("config", layers == manifest.layers, shown)
+    except (OSError, ValueError, TypeError) as error:
+        yield Check("config", False, f"config.json cannot be read ({error})")
+    try:
+        files = sorted(artifact.path.glob("*.safetensors"))
+        parameters = sum(_count_parameters(path) for path in files)
+        shown = f"{parameters} parameters, and the manifest has {manifest.parameters}"
+        yield Check("weights", bool(files) and parameters == manifest.parameters, shown)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield Check("weights", False, f"the weights' header cannot be read ({error})")
+
+
+def _count_parameters(path: Path) -> int:
+    """Read the number of parameters off a safetensors header: its length in 8 bytes, then JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"{path.name} has a header of {length} bytes, more than {LONGEST_HEADER}")
+        header: dict[str, Any] = json.loads(file.read(length))
+    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def _lineage(artifact: Artifact) -> Check:
+    parent = artifact.manifest.parent
+    if parent is None:
+        return Check("lineage", True, "made from nothing that is recorded")
+    try:
+        path = builtin.MODELS[parent.path]() if parent.path in builtin.MODELS else Path(parent.path)
+    except ModelError:
+        path = Path(parent.path)
+    if not path.is_dir():
+        return Check("lineage", True, f"made from {parent.path}, which is not here to be checked")
+    try:
+        found = fingerprint(path)
+    except ArtifactError as error:
+        return Check("lineage", False, f"made from {parent.path}: {error}")
+    if found != parent.sha256:
+        return Check(
+            "lineage", False, f"made from {parent.path}, which has changed since; make this folder again from it"
+        )
+    return Check("lineage", True, f"made from {parent.path}, unchanged since (sha256 {found[:12]})")
