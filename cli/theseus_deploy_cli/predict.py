@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from theseus_deploy.errors import ConfigError
+from theseus_deploy.tasks import Task
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -28,7 +29,7 @@ def command(
 ) -> None:
     """Answer texts with a bundle: one JSON line an input, in order. Loads no torch.
 
-    A pair is two texts with a tab between them.
+    Where the model reads pairs, a tab divides the two texts of an input.
 
         theseus predict bundle "what a day" "never again"
     """
@@ -36,7 +37,9 @@ def command(
     from theseus_deploy.predictor import Predictor
 
     predictor = Predictor(bundle, threads)
-    answers = (answer for chunk in _chunks(texts or [], file) for answer in predictor.predict(chunk))
+    answers = (
+        answer for chunk in _chunks(texts or [], file) for answer in predictor.predict(_inputs(chunk, predictor.task))
+    )
     if json:
         console.print_json(list(answers))
     else:
@@ -44,14 +47,19 @@ def command(
             console.print_line(answer)
 
 
-def _chunks(texts: list[str], file: Path | None) -> Iterator[list[str | tuple[str, ...]]]:
+def _inputs(lines: list[str], task: Task) -> list[tuple[str, ...]]:
+    """Divide lines at the tab where the task reads pairs; elsewhere a tab is text."""
+    return [tuple(line.split("\t", 1)) if len(task.text) == 2 else (line,) for line in lines]
+
+
+def _chunks(texts: list[str], file: Path | None) -> Iterator[list[str]]:
     """Yield the inputs, some hundred at a time, so that a long file streams."""
     if not texts and file is None:
         raise ConfigError("no text was given; give some, or a file with one a line: --file F")
     with _open(file) as lines:
         inputs = chain(texts, (line.rstrip("\r\n") for line in lines))
         while chunk := list(islice(inputs, CHUNK)):
-            yield [tuple(text.split("\t")) if "\t" in text else text for text in chunk]
+            yield chunk
 
 
 def _open(file: Path | None) -> AbstractContextManager[Iterable[str]]:

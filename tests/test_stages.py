@@ -1,0 +1,141 @@
+"""The trainings on paths: what they write, what is recorded, and what a crash leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.compress.stage import compress_checkpoint
+from theseus_deploy.configs import CompressConfig, FinetuneConfig
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.finetune import finetune_checkpoint
+
+CONTRACT = {
+    "schema", "kind", "stage", "config", "parent", "task", "files", "parameters", "layers", "precision", "module_map",
+    "scores", "versions", "machine", "created",
+}  # fmt: skip
+SHORT = CompressConfig(max_steps=12, batch_size=16, layers=2, precision="fp32")
+
+
+def compress(tiny_bert: Path, corpus: Path, out: Path, config: CompressConfig = SHORT, **flags: bool) -> Artifact:
+    return compress_checkpoint(str(tiny_bert), str(corpus), out, config, **flags)
+
+
+def test_finetune_makes_a_predecessor_out_of_an_encoder(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(max_steps=8, batch_size=16, precision="fp32")
+    artifact = finetune_checkpoint(str(encoder_only), str(corpus), tmp_path / "out", config)
+    manifest = json.loads((tmp_path / "out" / "theseus.json").read_text())
+    assert manifest.keys() >= CONTRACT
+    assert (manifest["kind"], manifest["stage"], manifest["layers"]) == ("checkpoint", "finetune", 4)
+    assert manifest["task"]["labels"] == ["negative", "positive"]
+    assert manifest["config"] == config.to_json()
+    assert manifest["parent"]["path"] == str(encoder_only)
+    assert set(manifest["scores"]["validation"]) == {"accuracy", "macro_f1", "matthews"}
+    assert artifact.check_files() == []
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.num_parameters() == manifest["parameters"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_finetune_learns_a_regression_from_fractions(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        rows = (corpus / f"{split}.csv").read_text().replace("negative", "0.25").replace("positive", "0.75")
+        (tmp_path / "data" / f"{split}.csv").write_text(rows)
+    config = FinetuneConfig(max_steps=6, batch_size=16, precision="fp32")
+    artifact = finetune_checkpoint(str(encoder_only), str(tmp_path / "data"), tmp_path / "out", config)
+    assert (artifact.manifest.task.kind, artifact.manifest.task.labels) == ("regression", ())
+    assert set(artifact.manifest.scores["validation"]) == {"pearson", "spearman"}
+    again = compress_checkpoint(str(tmp_path / "out"), str(tmp_path / "data"), tmp_path / "successor", SHORT)
+    assert again.manifest.task.kind == "regression"
+
+
+def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    artifact = compress(tiny_bert, corpus, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["config.json", "model.safetensors", "theseus.json", "tokenizer.json", "tokenizer_config.json"]
+    manifest = json.loads((tmp_path / "out" / "theseus.json").read_text())
+    assert manifest.keys() >= CONTRACT
+    assert manifest["module_map"] == [[0, 1], [2, 3]]
+    assert (manifest["stage"], manifest["layers"], manifest["precision"]) == ("compress", 2, "fp32")
+    assert set(manifest["scores"]) == {"predecessor", "validation"}
+    assert set(manifest["files"]) == set(names) - {"theseus.json"}
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert (model.config.num_hidden_layers, model.num_parameters()) == (2, artifact.manifest.parameters)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("the good film")["input_ids"][0] == 2
+    frozen = load_file(tiny_bert / "model.safetensors")
+    for name, weight in load_file(tmp_path / "out" / "model.safetensors").items():
+        assert (weight == frozen[name]).all() or "encoder.layer" in name, f"{name} is frozen and moved"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_asked_before_is_reused_and_anything_else_is_not(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    created = compress(tiny_bert, corpus, tmp_path / "out").manifest
+    stamp = (tmp_path / "out" / "theseus.json").stat().st_mtime_ns
+    assert compress(tiny_bert, corpus, tmp_path / "out", reuse=True).manifest == created
+    assert (tmp_path / "out" / "theseus.json").stat().st_mtime_ns == stamp
+    with pytest.raises(ArtifactError, match="exists already"):
+        compress(tiny_bert, corpus, tmp_path / "out")
+    other = CompressConfig(max_steps=12, batch_size=16, layers=1, precision="fp32")
+    assert compress(tiny_bert, corpus, tmp_path / "out", other, reuse=True).manifest.layers == 1
+    weights = tmp_path / "out" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")  # damaged, so not to be kept
+    assert compress(tiny_bert, corpus, tmp_path / "out", other, reuse=True).check_files() == []
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    def weights(name: str, seed: int) -> str:
+        config = CompressConfig(max_steps=12, batch_size=16, layers=2, precision="fp32", seed=seed)
+        return str(compress(tiny_bert, corpus, tmp_path / name, config).files["model.safetensors"]["sha256"])
+
+    assert weights("one", 1) == weights("again", 1) != weights("other", 2)
+
+
+def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: Path, tmp_path: Path) -> None:
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        words = ["compress", tiny_bert, "--data", corpus, "--out", out, "--layers", "2", "--max-steps", "400",
+                 "--batch-size", "16", "--precision", "fp32", "--threads", "1", "--quiet"]  # fmt: skip
+        command = [sys.executable, "-c", "from theseus_deploy_cli.main import run; run()", *map(str, words)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    straight, killed = start(tmp_path / "straight"), start(tmp_path / "killed")
+    partial = tmp_path / "killed.partial"
+    while not list(partial.glob("checkpoint-*/complete")):
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (tmp_path / "killed").exists()
+    saved = max(int(path.parent.name.split("-")[1]) for path in partial.glob("checkpoint-*/complete"))
+    assert 0 < saved < 400
+    resumed = start(tmp_path / "killed")
+    assert (straight.wait(), resumed.wait()) == (0, 0)
+    assert not partial.exists()
+    one, other = (Artifact.open(tmp_path / name) for name in ("straight", "killed"))
+    assert one.files["model.safetensors"] == other.files["model.safetensors"]
+
+
+def test_an_unfinished_run_is_not_continued_with_another_configuration(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.partial").mkdir()
+    request = {"stage": "compress", "config": {**SHORT.to_json(), "layers": 3}, "parent": "", "data": ""}
+    (tmp_path / "out.partial" / "request.json").write_text(json.dumps(request))
+    with pytest.raises(ArtifactError, match=r"config\.layers = 3, not 2; repeat that command to resume it"):
+        compress(tiny_bert, corpus, tmp_path / "out")
+    assert compress(tiny_bert, corpus, tmp_path / "out", overwrite=True).manifest.layers == 2
