@@ -45,5 +45,4 @@ class DistillationTrainer(StageTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        columns: Any = self._signature_columns
-        self._signature_columns = [*columns, TEACHER]
+        self._signature_columns: Any = [*self._signature_columns, TEACHER]

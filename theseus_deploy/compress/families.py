@@ -47,7 +47,7 @@ def family_of(config: "PretrainedConfig") -> Family:
         raise ModelError(f"model type {kind!r} cannot be compressed: {REFUSED[kind]}; use one of {', '.join(FAMILIES)}")
     if kind not in FAMILIES:
         raise ModelError(f"model type {kind!r} is no encoder we know; use one of {', '.join(FAMILIES)}")
-    if kind == "deberta-v2" and getattr(config, "conv_kernel_size", 0):
+    if kind == "deberta-v2" and getattr(config, "conv_kernel_size", None):
         raise ModelError(
             "this DeBERTa-v2 has a convolution between its first two layers, which no module could hold; "
             "use a DeBERTa-v3, which has none"

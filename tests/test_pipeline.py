@@ -1,0 +1,95 @@
+"""A whole recipe on a tiny model: every stage, then what is skipped, and what is done again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ran, theseus  # noqa: F401 - a fixture
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.errors import DataError
+from theseus_deploy.pipeline import Recipe, run
+
+RECIPE = """
+model: {model}
+data: {data}
+seed: 3
+threads: 1
+finetune: {{max-steps: 40, batch-size: 16, lr: 2.0e-3, precision: fp32}}
+compress: {{layers: {layers}, max-steps: 30, batch-size: 16, lr: 1.0e-3, precision: fp32}}
+export:
+  - {{of: predecessor}}
+  - {{of: successor, quantize: dynamic}}
+benchmark: {{batch: [1], min-samples: 5, max-seconds: 3, min-label-loyalty: {loyalty}}}
+"""
+FOLDERS = ["predecessor", "predecessor-onnx-fp32", "successor", "successor-onnx-int8"]
+REPORTS = ["report.html", "report.json", "report.md"]
+
+
+def test_a_recipe_runs_once_and_then_only_what_changed(
+    encoder_only: Path, corpus: Path, tmp_path: Path, theseus: Callable[..., Ran]  # noqa: F811
+) -> None:
+    def write(layers: int = 2, loyalty: float = 0.0) -> None:
+        (tmp_path / "recipe.yaml").write_text(
+            RECIPE.format(model=encoder_only, data=corpus, layers=layers, loyalty=loyalty)
+        )
+
+    def go() -> tuple[Ran, dict[str, int]]:
+        ran = theseus("run", tmp_path / "recipe.yaml")
+        stamps = {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/theseus.json")}
+        return ran, {**stamps, "report": (out / "report.json").stat().st_mtime_ns}
+
+    out = tmp_path / "recipe"
+    write()
+    first, before = go()
+    assert first.code == 0, first.err
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FOLDERS, *REPORTS])
+    assert "successor-onnx-int8" in first.out
+    report = BenchmarkReport.open(out / "report.json")
+    assert len(report.candidates) == 3
+    assert {one.runtime for one in report.candidates} == {"torch", "onnxruntime"}
+    assert report.verdict == "pass"
+    parent = Artifact.open(out / "successor").manifest.parent
+    assert parent is not None
+    assert parent.sha256 == Artifact.open(out / "predecessor").sha256
+
+    again, stamps = go()
+    assert stamps == before
+    assert again.err.count("nothing changed, kept") == 5
+
+    write(layers=3, loyalty=1.0)
+    changed, after = go()
+    assert {name for name in after if after[name] == before[name]} == {"predecessor", "predecessor-onnx-fp32"}
+    assert Artifact.open(out / "successor-onnx-int8").manifest.layers == 3
+    gated = BenchmarkReport.open(out / "report.json")
+    assert {gate.name for gate in gated.gates} == {"label-loyalty"}
+    assert gated.verdict in ("fail", "inconclusive")  # 40 steps do not make a successor that agrees on everything
+    assert changed.code == gated.exit_code
+
+
+def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
+    text = RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2, loyalty=0)
+    with pytest.raises(DataError):
+        run(Recipe.parse(text, "recipe"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_is_a_recipe_that_ships() -> None:
+    recipe = Recipe.demo()
+    assert (recipe.model, recipe.data) == ("demo:minilm", "demo:tweets")
+    assert recipe.finetune is not None
+    assert recipe.compress.layers == 3
+    assert [export.folder for export in recipe.exports] == [
+        "predecessor-onnx-fp32", "successor-onnx-fp32", "successor-onnx-int8",
+    ]  # fmt: skip
+
+
+def test_keys_set_once_hold_for_every_stage() -> None:
+    recipe = Recipe.parse(RECIPE.format(model="a", data="b", layers=2, loyalty=0), "recipe")
+    assert recipe.finetune is not None
+    assert recipe.benchmark is not None
+    stages = [recipe.finetune, recipe.compress, recipe.exports[0].config, recipe.benchmark]
+    assert {stage.seed for stage in stages} == {3}
+    assert {stage.threads for stage in stages} == {1}
