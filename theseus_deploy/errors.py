@@ -9,7 +9,7 @@
     └── ExportError     a graph that does not answer as its checkpoint does
 
 Every message names the value, the limit and the remedy. Anything that is not a `TheseusError` is a bug and keeps
-its traceback (exit code 1). A failed or inconclusive gate is a result, not an error: see `benchmark.gate.Verdict`.
+its traceback (exit code 1). A failed or inconclusive gate is a result, not an error: see `benchmark.report.Verdict`.
 """
 
 from difflib import get_close_matches

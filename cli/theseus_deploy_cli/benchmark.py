@@ -31,7 +31,7 @@ def command(
     runtime: Annotated[
         Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")
     ] = BenchmarkConfig.runtime,
-    min_samples: Annotated[int, typer.Option(help="Rounds at least, at every shape.")] = BenchmarkConfig.min_samples,
+    min_samples: Annotated[int, typer.Option(help="Samples at least, of every candidate at every shape.")] = BenchmarkConfig.min_samples,
     max_seconds: Annotated[float, typer.Option(help="Time for all timing together.")] = BenchmarkConfig.max_seconds,
     report: Annotated[
         list[Path] | None,

@@ -1,8 +1,9 @@
-"""What a benchmark found. The JSON is the truth; terminal, markdown, HTML and JUnit are views of it (`benchmark.views`)."""
+"""What a benchmark found. The JSON is the truth; terminal, markdown, HTML and JUnit are views of it (`views/`)."""
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from theseus_deploy.artifact import write_atomically
 from theseus_deploy.errors import ArtifactError
 
 SCHEMA = 1
+NUMBERS = re.compile(r"\[\n[-+.,\deE\s]+\]")  # a list of nothing but numbers goes on one line
 Verdict = Literal["pass", "fail", "inconclusive"]
 EXIT_CODES: Mapping[Verdict | None, int] = {"pass": 0, None: 0, "fail": 3, "inconclusive": 4}
 
@@ -26,13 +28,16 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Latency:
-    """The times of one shape, in seconds: `samples` as measured, one a round, the rest derived from them.
+    """The times of one shape, in seconds a batch: `samples` as measured, the rest derived from them.
 
-    `sequence` is a length in tokens, or "data" for the data's own lengths with tokenisation included.
+    `sequence` is a length in tokens, or "data" for the data's own lengths with tokenisation included. The samples are
+    in the order of their rounds, equally many a round; every candidate timed the same batches at the same place.
+    `per_second` counts inputs at the mean time: batch / mean.
     """
 
     batch: int
     sequence: int | Literal["data"]
+    rounds: int
     samples: tuple[float, ...]
     p50: float
     p90: float
@@ -53,10 +58,14 @@ class Loyalty:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model in one runtime. Sizes in bytes (`bytes` is its weights on disk), `load_seconds` from start to ready."""
+    """One model in one runtime: `path` is what the user named, `sha256` its content.
+
+    Sizes are in bytes (`bytes` is its weights on disk); `load_seconds` runs from the start of a process to ready.
+    """
 
     name: str
     path: str
+    sha256: str
     runtime: str
     device: str
     precision: str
@@ -103,13 +112,29 @@ class BenchmarkReport:
         verdicts = {gate.verdict for gate in self.gates}
         return next((verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts), None)
 
+    @property
+    def exit_code(self) -> int:
+        """Return what a command that made this report exits with."""
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Return all that this report depends on but the machine, as `benchmark.stage.request` puts it."""
+        folders = [one.sha256 for one in (self.baseline, *self.candidates)]
+        return {"folders": folders, "data": self.data["sha256"], "config": dict(self.config)}
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as the contract has it."""
         return {"schema": SCHEMA, **asdict(self), "verdict": self.verdict}
 
+    def dumps(self) -> str:
+        """Return the report as JSON text."""
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        return NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n"
+
     def save(self, path: Path) -> None:
         """Write the report's JSON, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        write_atomically(path, self.dumps())
 
     @classmethod
     def open(cls, path: Path) -> "BenchmarkReport":
@@ -131,7 +156,9 @@ class BenchmarkReport:
                 gates=tuple(Gate(**{**gate, "interval": tuple(gate["interval"])}) for gate in data["gates"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is no benchmark report ({error}); make one with `theseus benchmark`") from error
+            raise ArtifactError(
+                f"{path} is no benchmark report ({error}); make one with `theseus benchmark`"
+            ) from error
 
 
 def _candidate(data: Mapping[str, Any]) -> Candidate:
@@ -140,5 +167,7 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
 
 
 def _latency(data: Mapping[str, Any]) -> Latency:
-    ratio = {name: tuple(value) if isinstance(value, list) else value for name, value in data["ratio"].items()}
-    return replace(Latency(**{**data, "ratio": Ratio(**ratio)}), samples=tuple(data["samples"]))
+    ratio: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data["ratio"].items()
+    }
+    return Latency(**{**data, "ratio": Ratio(**ratio), "samples": tuple(data["samples"])})

@@ -1,0 +1,43 @@
+"""Reports made of constructed samples: nothing is measured, everything is derived as in a real one."""
+
+import numpy as np
+
+from theseus_deploy.benchmark.latency import Shape, Timings, summarise
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Loyalty
+
+SHAPES = (Shape(1, "data"), Shape(8, "data"), Shape(1, 16))
+
+
+def make_report(*names: str, gates: tuple[Gate, ...] = (), labels: bool = True) -> BenchmarkReport:
+    """A baseline at 10 ms, and candidates each half as slow as the one before."""
+    everyone = ("base (torch)", *(names or ("small (onnxruntime)",)))
+    draw = np.random.default_rng(1)
+    timings = [
+        Timings(
+            shape,
+            {name: 0.01 / 2**place * draw.lognormal(0, 0.1, (12, 4)) for place, name in enumerate(everyone)},
+        )
+        for shape in SHAPES
+    ]
+    metric = "accuracy" if labels else "pearson"
+    candidates = [
+        Candidate(
+            name=name, path=f"models/{place}", sha256="1" * 64, runtime="torch", device="cpu", precision="fp32",
+            parameters=1000, layers=4, bytes=4000 // (place + 1), load_seconds=2.5, peak_rss_bytes=300_000_000,
+            scores={metric: 0.9 - 0.01 * place}, loyalty=Loyalty(0.95, 0.9) if place and labels else None,
+            latency=tuple(summarise(timing, name, everyone[0], seed=1) for timing in timings),
+        )
+        for place, name in enumerate(everyone)
+    ]  # fmt: skip
+    return BenchmarkReport(
+        environment={
+            "cpu": "a CPU", "isa": ["avx2"], "cores": 2, "threads": 2, "cpu_quota": None, "versions": {"numpy": "2"},
+            "noise": {"aa_p50_ratio": 1.01, "interval": [0.98, 1.03], "load_average": [0.1, 0.1, 0.1],
+                      "shape": {"batch": 1, "sequence": "data"}},
+        },
+        data={"ref": "corpus", "sha256": "0" * 64, "split": "test", "rows": 96, "max_length": 64, "metric": metric},
+        config={"seed": 1},
+        baseline=candidates[0],
+        candidates=tuple(candidates[1:]),
+        gates=gates,
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_bert
+from theseus_deploy.benchmark.contender import line_up
+from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.errors import ConfigError, ModelError
+
+AUTO = BenchmarkConfig()
+
+
+def test_every_kind_of_folder_gets_its_runtime(tiny_bert: Path, fp32_bundle: Path) -> None:
+    base, bundle = line_up(str(tiny_bert), [str(fp32_bundle)], AUTO)
+    assert (base.runtime, base.precision, base.layers, base.positions) == ("torch", "fp32", 4, 64)
+    assert (bundle.runtime, bundle.precision, bundle.layers) == ("onnxruntime", "fp32", 4)
+    assert base.bytes == (tiny_bert / "model.safetensors").stat().st_size
+    assert bundle.bytes == (fp32_bundle / "model.onnx").stat().st_size
+    assert base.task.max_length == bundle.task.max_length
+
+
+def test_a_baseline_follows_the_runtime_where_it_can(tiny_bert: Path, fp32_bundle: Path) -> None:
+    openvino = BenchmarkConfig(runtime="openvino")
+    assert [one.runtime for one in line_up(str(tiny_bert), [str(fp32_bundle)], openvino)] == ["torch", "openvino"]
+    assert [one.runtime for one in line_up(str(fp32_bundle), [str(fp32_bundle)], openvino)] == ["openvino"] * 2
+
+
+def test_a_runtime_that_cannot_run_a_candidate_is_refused(tiny_bert: Path, fp32_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--runtime torch cannot run .* which is a bundle; give a checkpoint"):
+        line_up(str(tiny_bert), [str(fp32_bundle)], BenchmarkConfig(runtime="torch"))
+    with pytest.raises(ConfigError, match=r"--runtime openvino cannot run .* which is a checkpoint; give a bundle"):
+        line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(runtime="openvino"))
+
+
+def test_a_bundle_has_no_gpu_yet(tiny_bert: Path, fp32_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--device cuda: .* runs in onnxruntime on the CPU only; use --device cpu"):
+        line_up(str(tiny_bert), [str(fp32_bundle)], BenchmarkConfig(device="cuda"))
+
+
+def test_names_are_short_and_differ(tiny_bert: Path, tmp_path: Path) -> None:
+    for parent in ("old", "new"):
+        shutil.copytree(tiny_bert, tmp_path / parent / "successor")
+    old, new = (str(tmp_path / parent / "successor") for parent in ("old", "new"))
+    lone = shutil.copytree(tiny_bert, tmp_path / "alone")
+    found = line_up(str(lone), [old, new, old, f"{lone}/"], AUTO)
+    assert [one.name for one in found] == [
+        "alone (torch)",
+        "old/successor (torch)",
+        "new/successor (torch)",
+        "old/successor (torch) #2",
+        "alone (torch) #2",
+    ]
+
+
+def test_another_set_of_labels_is_refused(tiny_bert: Path, save_model: Callable[..., Path]) -> None:
+    other = save_model(make_bert(labels=3), "other")
+    with pytest.raises(ConfigError, match=r"answers with 3 labels \(class0, .* with 2 labels \(negative, positive\)"):
+        line_up(str(tiny_bert), [str(other)], AUTO)
+
+
+def test_a_sequence_beyond_the_positions_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(ConfigError, match="--sequence 65 is more than the 64 positions"):
+        line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(sequence=(16, 65)))
+
+
+def test_a_checkpoint_truncates_where_a_shorter_bundle_does(
+    fp32_bundle: Path, save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    short = shutil.copytree(fp32_bundle, tmp_path / "short")
+    manifest = json.loads((short / "theseus.json").read_text())
+    manifest["task"]["max_length"] = 16
+    (short / "theseus.json").write_text(json.dumps(manifest))
+    checkpoint = str(save_model(make_bert(layers=2), "long"))
+    assert {one.task.max_length for one in line_up(checkpoint, [str(short)], AUTO)} == {16}
+    with pytest.raises(ConfigError, match=r"truncates at 64 tokens, .* at 16; compare models of one --max-length"):
+        line_up(checkpoint, [str(short), str(fp32_bundle)], AUTO)
+
+
+def test_folders_that_are_no_candidates_are_refused(tiny_bert: Path, fp32_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="0 candidates"):
+        line_up(str(tiny_bert), [], AUTO)
+    with pytest.raises(ModelError, match="does not exist"):
+        line_up(str(tiny_bert), [str(tmp_path / "nothing")], AUTO)
+    damaged = shutil.copytree(fp32_bundle, tmp_path / "damaged")
+    with (damaged / "model.onnx").open("r+b") as file:
+        file.write(b"rubbish")
+    with pytest.raises(ModelError, match=r"is damaged: model\.onnx was changed"):
+        line_up(str(tiny_bert), [str(damaged)], AUTO)

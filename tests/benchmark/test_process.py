@@ -1,0 +1,109 @@
+"""Real workers: what they answer, how they die, and that they are gone afterwards."""
+
+import base64
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from theseus_deploy.benchmark.process import THREAD_VARIABLES, Worker, environment
+from theseus_deploy.benchmark.worker import pack, peak_rss
+from theseus_deploy.errors import ModelError, TheseusError
+from theseus_deploy.predictor import Predictor
+
+BATCHES = [[["the good film"], ["a very long and awful story"]], [["fine"], ["sad end"]]]
+
+
+def load(worker: Worker, path: Path, runtime: str) -> dict[str, object]:
+    return worker.ask("load", runtime=runtime, path=str(path), ref="it", max_length=32, threads=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def onnx_worker(fp32_bundle: Path) -> Iterator[Worker]:
+    with Worker("bundle", threads=1) as worker:
+        load(worker, fp32_bundle, "onnxruntime")
+        yield worker
+
+
+def test_a_worker_answers_as_the_predictor_does(onnx_worker: Worker, fp32_bundle: Path) -> None:
+    answer = onnx_worker.ask("score", batches=BATCHES)
+    logits = np.frombuffer(base64.b64decode(answer["logits"]), "<f4").reshape(-1, answer["columns"])
+    texts = [text for batch in BATCHES for (text,) in batch]
+    np.testing.assert_allclose(logits, Predictor(fp32_bundle, threads=1).logits(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("sequence", [None, 16])
+def test_a_worker_times_each_batch(onnx_worker: Worker, sequence: int | None) -> None:
+    assert onnx_worker.ask("warm", batches=BATCHES, sequence=sequence, seconds=0.1)["seconds"] > 0
+    seconds = onnx_worker.ask("time", batches=BATCHES, sequence=sequence)["seconds"]
+    assert len(seconds) == len(BATCHES)
+    assert min(seconds) > 0
+
+
+def test_memory_is_the_workers_own(onnx_worker: Worker) -> None:
+    own = onnx_worker.ask("memory")["peak_rss_bytes"]
+    assert own > 10e6
+    assert own < peak_rss()  # this process holds torch, and a forked child would inherit its `ru_maxrss`
+
+
+def test_a_checkpoint_without_a_trained_head_is_refused(encoder_only: Path) -> None:
+    with (
+        Worker("encoder", threads=1) as worker,
+        pytest.raises(ModelError, match=r"encoder: it has no trained weights for .*theseus finetune"),
+    ):
+        load(worker, encoder_only, "torch")
+
+
+def test_a_request_too_early_is_refused() -> None:
+    with Worker("early", threads=1) as worker, pytest.raises(TheseusError, match="early: nothing is loaded yet"):
+        worker.ask("time", batches=BATCHES, sequence=None)
+
+
+def test_a_worker_that_is_killed_is_reported(fp32_bundle: Path) -> None:
+    with Worker("victim", threads=1) as worker:
+        load(worker, fp32_bundle, "onnxruntime")
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(ModelError, match=r"victim: its process died at `score` .killed by signal 9"):
+            worker.ask("score", batches=BATCHES)
+
+
+def test_a_worker_that_fails_is_reported_with_its_last_words(fp32_bundle: Path) -> None:
+    with Worker("clumsy", threads=1) as worker:
+        load(worker, fp32_bundle, "onnxruntime")
+        with pytest.raises(ModelError, match=r"clumsy: its process died at `time` .exit code 1.*onnxruntime") as caught:
+            worker.ask("time", batches=BATCHES, sequence=1000)  # more than the model has positions
+        assert "\n" not in str(caught.value)
+
+
+def test_no_worker_outlives_an_error() -> None:
+    def interrupted() -> None:
+        with Worker("orphan", threads=1) as worker:
+            started.append(worker.pid)
+            raise KeyboardInterrupt
+
+    started: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not psutil.pid_exists(started[0])
+
+
+def test_threads_are_told_to_the_child_alone() -> None:
+    before = dict(os.environ)
+    assert {environment(3)[name] for name in THREAD_VARIABLES} == {"3"}
+    assert dict(os.environ) == before
+
+
+def test_packed_rows_are_full_of_real_tokens() -> None:
+    encoded = {
+        "input_ids": np.array([[2, 7, 3, 0], [2, 8, 9, 3]]),
+        "attention_mask": np.array([[1, 1, 1, 0], [1, 1, 1, 1]]),
+        "token_type_ids": np.zeros((2, 4), dtype=np.int64),
+    }
+    packed = pack(encoded, 5)
+    assert packed["input_ids"].tolist() == [[2, 7, 3, 2, 8], [9, 3, 2, 7, 3]]
+    assert packed["attention_mask"].tolist() == [[1] * 5] * 2
+    assert packed["token_type_ids"].shape == (2, 5)

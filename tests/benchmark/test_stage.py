@@ -1,0 +1,181 @@
+"""The whole benchmark on tiny models in real processes; nothing is asserted about how fast anything is."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
+from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.data import open_data
+from theseus_deploy.errors import ConfigError, DataError
+
+CONFIG = BenchmarkConfig(
+    batch=(1, 4), sequence=(8,), min_samples=12, max_seconds=2, threads=1, max_size_ratio=1.0, min_label_loyalty=0.8
+)
+CANDIDATE = {
+    "name", "path", "runtime", "device", "precision", "parameters", "bytes", "load_seconds", "peak_rss_bytes", "scores",
+    "loyalty", "latency",
+}  # fmt: skip
+LATENCY = {"batch", "sequence", "samples", "p50", "p90", "p95", "p99", "mean", "per_second", "ratio"}
+
+
+class Watcher:
+    """Remembers what it was told."""
+
+    def __init__(self, interrupt_at: str = "never") -> None:
+        self.told: list[str] = []
+        self.steps = 0
+        self._interrupt_at = interrupt_at
+
+    def say(self, message: str) -> None:
+        self.told.append(message)
+        if self._interrupt_at in message:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def track(self, title: str, total: int) -> Iterator["Watcher"]:
+        self.say(title)
+        yield self
+
+    def advance(self, steps: int = 1, **facts: float | str) -> None:
+        self.steps += steps
+
+
+@pytest.fixture(scope="module")
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@pytest.fixture(scope="module")
+def report(tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, corpus: Path, watcher: Watcher) -> BenchmarkReport:
+    candidates = [str(fp32_bundle), str(int8_bundle)]
+    return benchmark(candidates, str(tiny_bert), open_data(str(corpus)), CONFIG, watcher)
+
+
+def test_the_json_has_the_contracts_keys(report: BenchmarkReport) -> None:
+    data = json.loads(report.dumps())
+    assert data["schema"] == 1
+    assert data.keys() >= {"environment", "baseline", "candidates", "gates", "verdict"}
+    assert data["environment"].keys() >= {"cpu", "isa", "cores", "threads", "versions", "noise"}
+    for candidate in (data["baseline"], *data["candidates"]):
+        assert candidate.keys() >= CANDIDATE
+        for latency in candidate["latency"]:
+            assert latency.keys() >= LATENCY
+            assert latency["ratio"].keys() >= {"p50", "interval"}
+    for gate in data["gates"]:
+        assert gate.keys() >= {"name", "limit", "value", "interval", "verdict"}
+
+
+def test_the_report_survives_its_json(report: BenchmarkReport, tmp_path: Path) -> None:
+    report.save(tmp_path / "report.json")
+    assert BenchmarkReport.open(tmp_path / "report.json") == report
+
+
+def test_a_report_knows_the_request_it_answers(
+    report: BenchmarkReport, tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, corpus: Path
+) -> None:
+    folders = [str(fp32_bundle), str(int8_bundle)]
+    assert request(folders, str(tiny_bert), str(corpus), None, None, CONFIG) == json.loads(json.dumps(report.request))
+    other = BenchmarkConfig(seed=2)
+    assert request(folders, str(tiny_bert), str(corpus), None, None, other) != report.request
+
+
+def test_every_shape_is_measured_in_the_same_rounds(report: BenchmarkReport) -> None:
+    shapes = [(1, "data"), (4, "data"), (1, 8), (4, 8)]
+    for one in (report.baseline, *report.candidates):
+        assert [(latency.batch, latency.sequence) for latency in one.latency] == shapes
+        for latency, base in zip(one.latency, report.baseline.latency, strict=True):
+            assert len(latency.samples) == len(base.samples) >= 5
+            assert latency.rounds == base.rounds >= 5
+            assert len(latency.samples) % latency.rounds == 0
+
+
+def test_statistics_come_from_the_samples(report: BenchmarkReport) -> None:
+    one, base = report.candidates[0].latency[1], report.baseline.latency[1]
+    assert one.p50 == pytest.approx(np.median(one.samples), rel=1e-5)
+    assert one.per_second == pytest.approx(4 / np.mean(one.samples), rel=1e-5)
+    assert one.ratio.p50 == pytest.approx(one.p50 / base.p50)
+    assert one.ratio.interval[0] <= one.ratio.p50 <= one.ratio.interval[1]
+    assert (base.ratio.p50, base.ratio.interval) == (1.0, (1.0, 1.0))
+
+
+def test_the_same_model_scores_the_same_in_both_runtimes(report: BenchmarkReport) -> None:
+    same, quantised = report.candidates
+    assert [report.baseline.runtime, same.runtime] == ["torch", "onnxruntime"]
+    assert report.baseline.loyalty is None
+    assert same.scores == report.baseline.scores
+    assert same.loyalty is not None
+    assert same.loyalty.label == 1.0
+    assert same.loyalty.probability == pytest.approx(1.0, abs=1e-2)
+    assert quantised.loyalty is not None
+    assert quantised.loyalty.probability < same.loyalty.probability
+    assert quantised.precision == "int8-dynamic"
+    assert {one.parameters for one in (report.baseline, same, quantised)} == {38402}
+
+
+def test_noise_is_measured_with_a_second_baseline(report: BenchmarkReport) -> None:
+    noise = report.environment["noise"]
+    assert noise["interval"][0] <= noise["aa_p50_ratio"] <= noise["interval"][1]
+    assert noise["shape"] == {"batch": 1, "sequence": "data"}
+    assert len(noise["load_average"]) == 3
+
+
+def test_every_candidate_is_judged(report: BenchmarkReport) -> None:
+    assert [gate.name for gate in report.gates] == ["label-loyalty", "size-ratio"] * 2
+    assert report.verdict in ("pass", "fail", "inconclusive")
+
+
+def test_progress_is_shown_all_along(report: BenchmarkReport, watcher: Watcher) -> None:
+    assert sum(line.startswith("Loading ") for line in watcher.told) == 4
+    assert sum(line.startswith("Timing ") for line in watcher.told) == 4
+    assert sum(line.startswith("Scoring ") for line in watcher.told) == 3
+    assert watcher.steps > 3 * 96
+
+
+def test_nothing_is_left_running(report: BenchmarkReport) -> None:
+    assert workers() == []
+
+
+def test_an_interrupted_benchmark_leaves_nothing_running(fp32_bundle: Path, corpus: Path) -> None:
+    watcher = Watcher(interrupt_at="Timing")
+    with pytest.raises(KeyboardInterrupt):
+        benchmark([str(fp32_bundle)], str(fp32_bundle), open_data(str(corpus)), CONFIG, watcher)
+    assert sum(line.startswith("Loading ") for line in watcher.told) == 3
+    assert workers() == []
+
+
+def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:
+    data = tmp_path / "odd.csv"
+    data.write_text("text,label\na good film,wonderful\n")
+    watcher = Watcher()
+    with pytest.raises(DataError, match="label 'wonderful' is not one the model knows"):
+        benchmark_paths([str(fp32_bundle)], str(fp32_bundle), str(data), None, None, CONFIG, watcher)
+    with pytest.raises(ConfigError, match="--runtime torch"):
+        benchmark(
+            [str(fp32_bundle)], str(fp32_bundle), open_data(str(corpus)), BenchmarkConfig(runtime="torch"), watcher
+        )
+    assert watcher.told == []
+
+
+def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -> None:
+    pytest.importorskip("openvino")
+    from theseus_deploy.benchmark.runtimes import RUNTIMES
+
+    texts = open_data(str(corpus)).splits["test"].texts[:16]
+    sessions = [
+        RUNTIMES[name].load(path=str(fp32_bundle), ref="it", max_length=64, threads=1, device="cpu")
+        for name in ("onnxruntime", "openvino")
+    ]
+    logits = [session.run(session.encode(texts)) for session in sessions]
+    np.testing.assert_allclose(*logits, atol=1e-4)
+
+
+def workers() -> list[str]:
+    children = psutil.Process().children(recursive=True)
+    return [line for child in children if "theseus_deploy.benchmark.worker" in (line := " ".join(child.cmdline()))]

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from theseus_deploy.benchmark.stats import (
+    Interval,
+    correlation_difference,
+    paired_difference,
+    quantile_ratio,
+    share,
+)
+
+
+def covered(interval: Interval, truth: float) -> bool:
+    return interval[0] <= truth <= interval[1]
+
+
+def make_times(
+    draw: np.random.Generator, rounds: int, size: int, ratio: float, drift: float
+) -> tuple[np.ndarray, np.ndarray]:
+    shared = np.exp(drift * draw.standard_normal((rounds, 1)))
+    candidate, baseline = (0.005 * shared * (1 + draw.gamma(1, 0.05, (rounds, size))) for _ in range(2))
+    return ratio * candidate, baseline
+
+
+def test_pairing_removes_what_slows_a_whole_round() -> None:
+    draw = np.random.default_rng(1)
+    candidate, baseline = make_times(draw, 40, 5, ratio=0.5, drift=0.5)
+    paired = quantile_ratio(candidate, baseline, 0.5, seed=1)
+    unpaired = quantile_ratio(draw.permutation(candidate), baseline, 0.5, seed=1)
+    assert covered(paired.interval, 0.5)
+    assert paired.half_width < unpaired.half_width / 3
+
+
+@pytest.mark.parametrize(("rounds", "size"), [(5, 4), (30, 1)])
+def test_the_interval_of_a_ratio_covers_the_truth(rounds: int, size: int) -> None:
+    draw = np.random.default_rng(2)
+    hits = sum(
+        covered(quantile_ratio(*make_times(draw, rounds, size, 0.5, drift=0.1), 0.5, seed=1).interval, 0.5)
+        for _ in range(150)
+    )
+    assert hits / 150 >= 0.93
+
+
+def test_equal_candidates_are_equal() -> None:
+    times = make_times(np.random.default_rng(3), 30, 4, ratio=1.0, drift=0.2)
+    assert covered(quantile_ratio(*times, 0.5, seed=1).interval, 1.0)
+    assert covered(quantile_ratio(*times, 0.95, seed=1).interval, 1.0)
+
+
+def test_a_ratio_is_that_of_the_quantiles_and_the_same_for_the_same_seed() -> None:
+    candidate, baseline = make_times(np.random.default_rng(4), 20, 3, ratio=0.25, drift=0.2)
+    found = quantile_ratio(candidate, baseline, 0.95, seed=7)
+    assert found.value == pytest.approx(np.quantile(candidate, 0.95) / np.quantile(baseline, 0.95))
+    assert found == quantile_ratio(candidate, baseline, 0.95, seed=7)
+    assert covered(found.interval, found.value)
+
+
+def test_a_slowdown_common_to_all_samples_scales_the_interval() -> None:
+    candidate, baseline = make_times(np.random.default_rng(5), 20, 3, ratio=0.25, drift=0.2)
+    once, twice = (quantile_ratio(factor * candidate, baseline, 0.5, seed=1) for factor in (1, 2))
+    assert twice.interval == pytest.approx([2 * bound for bound in once.interval])
+
+
+def test_few_rows_that_all_agree_prove_little() -> None:
+    few, many = share(np.ones(10, dtype=bool)), share(np.ones(10_000, dtype=bool))
+    assert few.value == many.value == 1.0
+    assert few.interval[0] < 0.8 < 0.999 < many.interval[0]
+    assert few.interval[1] == many.interval[1] == 1.0
+
+
+@pytest.mark.parametrize(("rows", "rate"), [(50, 0.95), (400, 0.8)])
+def test_the_interval_of_a_share_covers_the_truth(rows: int, rate: float) -> None:
+    draw = np.random.default_rng(6)
+    hits = sum(covered(share(draw.random(rows) < rate).interval, rate) for _ in range(600))
+    assert hits / 600 == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("rows", [60, 500])
+def test_the_interval_of_a_paired_difference_covers_the_truth(rows: int) -> None:
+    draw, hits = np.random.default_rng(7), 0
+    for _ in range(600):
+        kind = draw.choice(4, size=rows, p=[0.82, 0.06, 0.02, 0.1])  # both right, first only, second only, neither
+        first, second = np.isin(kind, [0, 1]).astype(float), np.isin(kind, [0, 2]).astype(float)
+        hits += covered(paired_difference(first, second).interval, 0.04)
+    assert hits / 600 == pytest.approx(0.955, abs=0.03)
+
+
+def test_a_paired_difference_of_equals_is_zero_and_not_certain() -> None:
+    right = np.random.default_rng(8).random(50) < 0.9
+    found = paired_difference(right.astype(float), right.astype(float))
+    assert found.value == 0
+    assert found.interval[0] < 0 < found.interval[1]
+
+
+def test_a_difference_of_correlations_is_numpys() -> None:
+    draw = np.random.default_rng(9)
+    references = draw.standard_normal(300)
+    first, second = references + 0.3 * draw.standard_normal(300), references + 0.9 * draw.standard_normal(300)
+    found = correlation_difference(first, second, references, seed=1)
+    assert found.value == pytest.approx(np.corrcoef(first, references)[0, 1] - np.corrcoef(second, references)[0, 1])
+    assert 0 < found.interval[0] < found.value < found.interval[1]
+
+
+def test_a_constant_answer_correlates_with_nothing() -> None:
+    references = np.arange(20.0)
+    found = correlation_difference(references, np.zeros(20), references, seed=1)
+    assert found.value == pytest.approx(1.0)

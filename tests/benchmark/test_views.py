@@ -1,0 +1,184 @@
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.benchmark.reports import SHAPES, make_report
+from theseus_deploy.benchmark.report import BenchmarkReport, Gate
+from theseus_deploy.benchmark.views import check_suffixes, html, junit, markdown, plots, save, terminal, words
+from theseus_deploy.errors import ArtifactError, ConfigError
+
+HOSTILE = '<script>alert("x")</script>|*a*&\x00\x1b[31m [bold]'
+GATES = (
+    Gate("p50-ratio", "small (onnxruntime)", 0.6, 0.5, (0.49, 0.51), "pass"),
+    Gate("metric-drop", "small (onnxruntime)", 0.01, 0.03, (0.02, 0.04), "fail"),
+    Gate("label-loyalty", "small (onnxruntime)", 0.95, 0.95, (0.94, 0.96), "inconclusive"),
+)
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what a page could fetch or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.scripts = 0
+        self.rows = 0
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.open += [] if tag in VOID else [tag]
+        self.scripts += tag == "script"
+        self.rows += tag == "tr"
+        self.fetched += [value or "" for name, value in attributes if name in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_fetches_nothing() -> None:
+    text = html.render(make_report("a (torch)", "b (torch)", gates=GATES))
+    page = Page(text)
+    assert page.fetched == []
+    assert page.scripts == 1
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert text.count("<svg") == 2 * (1 + len(SHAPES)) + len(GATES)
+
+
+def test_html_escapes_a_hostile_name() -> None:
+    text = html.render(make_report(HOSTILE))
+    assert Page(text).scripts == 1
+    assert "<script>alert" not in text
+    assert "\x00" not in text
+    assert "\x1b" not in text
+
+
+def test_html_of_a_regression_without_gates() -> None:
+    Page(html.render(make_report(labels=False)))
+
+
+def test_markdown_keeps_its_tables_whatever_the_name() -> None:
+    text = markdown.render(make_report(HOSTILE, gates=GATES))
+    assert "<script>" not in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in table]
+    assert set(widths) == {11, 7, 8}
+
+
+def test_markdown_begins_with_the_verdict_and_the_winner() -> None:
+    first, _, second, *_ = markdown.render(make_report(gates=GATES[:1])).splitlines()
+    assert first == "## theseus benchmark: ✅ pass"
+    assert second.startswith("**small (onnxruntime) is ")
+
+
+def test_junit_has_a_case_for_each_gate() -> None:
+    root = ElementTree.fromstring(
+        junit.render(make_report(HOSTILE, gates=(*GATES, replace(GATES[0], candidate=HOSTILE))))
+    )
+    assert {name: root.get(name) for name in ("tests", "failures", "errors")} == {
+        "tests": "4", "failures": "1", "errors": "1",
+    }  # fmt: skip
+    cases = root.findall("testsuite/testcase")
+    assert [[child.tag for child in case] for case in cases] == [[], ["failure"], ["error"], []]
+    assert "the limit ≤ 0.01" in str(cases[1][0].get("message"))
+
+
+@pytest.mark.parametrize("gates", [(), GATES])
+def test_terminal_fits_80_columns(gates: tuple[Gate, ...]) -> None:
+    report = make_report("successor-with-a-long-name-int8 (onnxruntime)", HOSTILE, gates=gates)
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=False).print(terminal.render(report))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("FAIL" if gates else "No gates")
+    assert "…" not in out.getvalue()
+    for value in ("accuracy", "0.880", "[bold]"):
+        assert value in out.getvalue()
+
+
+def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
+    report = make_report("a (torch)", "b (torch)")
+    best = words.winner(report)
+    assert best is not None
+    assert best.name == "b (torch)"
+    held = replace(report, gates=(replace(GATES[1], candidate="b (torch)"),))
+    assert words.winner_line(held).startswith("a (torch) is 2.")
+    everyone = tuple(replace(GATES[1], candidate=name) for name in ("a (torch)", "b (torch)"))
+    assert words.winner_line(replace(report, gates=everyone)) == "No candidate passed every gate."
+    swapped = replace(report, baseline=report.candidates[1], candidates=(report.candidates[1],))
+    slow = replace(swapped.candidates[0].latency[0], ratio=report.baseline.latency[0].ratio)
+    slower = replace(swapped, candidates=(replace(swapped.candidates[0], latency=(slow,)),))
+    assert words.winner_line(slower) == "No candidate is certainly faster than the baseline."
+
+
+def test_noise_that_tells_equals_apart_is_said() -> None:
+    report = make_report()
+    noise = {**report.environment["noise"], "aa_p50_ratio": 1.2, "interval": [1.1, 1.3]}
+    assert "quieten" not in words.noise_line(report)
+    assert "quieten" in words.noise_line(replace(report, environment={**report.environment, "noise": noise}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(134.2, "134"), (41.02, "41.0"), (4.559, "4.56"), (0.8731, "0.873"), (9.999, "10.0"), (12345, "12,300"), (0, "0")],
+)
+def test_three_significant_digits(value: float, text: str) -> None:
+    assert words.digits(value) == text
+
+
+def test_ratios_in_words() -> None:
+    assert words.times(0.213) == "0.21"
+    assert words.times(0.0523) == "0.052"
+    assert words.faster(0.21) == "4.8x faster"
+    assert words.faster(1.5) == "1.5x slower"
+    assert words.faster(0.21, (0.20, 0.22)) == "4.8x faster"
+    assert words.faster(0.21, (0.10, 0.50)) == "2.0x to 10x faster"
+
+
+def test_decimal_points_stand_in_one_column() -> None:
+    assert words.aligned(["134", "41.0", "4.56", "–"]) == ["134   ", "41.0 ", "4.56", "–"]
+
+
+def test_plots_survive_samples_without_spread() -> None:
+    times = np.full(10, 5.0)
+    drawn = plots.distributions([plots.Distribution("a", times, 5.0, 5.0, "other")], 360)
+    assert "nan" not in drawn
+    assert "nan" not in plots.pareto([plots.Point("a", 5.0, 0.0, "other")], "accuracy", 360)
+
+
+def test_the_front_leaves_out_what_is_beaten() -> None:
+    report = make_report("a (torch)", "b (torch)")
+    points = [plots.Point(one.name, one.latency[0].p50, one.scores["accuracy"], "other") for one in report.candidates]
+    beaten = plots.Point("slow and wrong", 1.0, 0.1, "other")
+    assert {point.name for point in plots._front([*points, beaten])} == {"a (torch)", "b (torch)"}
+
+
+def test_save_writes_each_kind_and_the_json_is_the_truth(tmp_path: Path) -> None:
+    report = make_report(HOSTILE, gates=GATES)
+    paths = [tmp_path / f"report{suffix}" for suffix in (".json", ".md", ".html", ".xml")]
+    save(report, paths)
+    assert all(path.stat().st_size > 500 for path in paths)
+    assert BenchmarkReport.open(paths[0]) == report
+
+
+def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in '.pdf'; end it in .json, .md, .html, .xml"):
+        check_suffixes([tmp_path / "report.json", tmp_path / "report.pdf"])
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_suffixes([tmp_path / "folder.html"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        save(make_report(), [tmp_path / "file" / "report.md"])

@@ -1,0 +1,155 @@
+"""Limits -> pass, fail, inconclusive. An interval decides, never its point: a table of rules, one a gate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theseus_deploy.benchmark.accuracy import same_labels
+from theseus_deploy.benchmark.report import Candidate, Gate, Verdict
+from theseus_deploy.benchmark.stats import Estimate, Interval, correlation_difference, paired_difference, share
+from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.errors import ConfigError
+from theseus_deploy.tasks import Array, Task
+
+TAIL_SAMPLES = 20  # below it nothing was measured beyond the 95th percentile
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was asked, what is true, and a model's logits of shape (rows, labels)."""
+
+    task: Task
+    references: NDArray[np.floating] | NDArray[np.integer]
+    logits: Array
+
+    @property
+    def decisions(self) -> Array:
+        """Return what the metrics compare with the references."""
+        return self.task.facts.decide(self.logits)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A candidate, the baseline, their answers, and the seed of what is resampled.
+
+    `noise` maps a quantile to the interval of its ratio between two processes of the baseline.
+    """
+
+    candidate: Candidate
+    baseline: Candidate
+    answers: Answers
+    baseline_answers: Answers
+    noise: Mapping[float, Interval]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A gate: the field of the configuration that holds its limit, what it looks at, and which side is good."""
+
+    field: str
+    estimate: Callable[[Evidence], Estimate]
+    at_most: bool = True
+    samples: int = 0  # how many times must have been taken for the interval to mean anything
+
+    def verdict(self, estimate: Estimate, limit: float) -> Verdict:
+        """Pass when the whole interval keeps the limit, fail when none of it does."""
+        low, high = estimate.interval
+        best, worst = (low, high) if self.at_most else (-high, -low)
+        bound = limit if self.at_most else -limit
+        return "pass" if worst <= bound else "fail" if best > bound else "inconclusive"
+
+
+def _p50_ratio(evidence: Evidence) -> Estimate:
+    ratio = evidence.candidate.latency[0].ratio
+    return Estimate(ratio.p50, _with_noise(ratio.interval, evidence.noise[0.5]))
+
+
+def _p95_ratio(evidence: Evidence) -> Estimate:
+    ratio = evidence.candidate.latency[0].ratio
+    return Estimate(ratio.p95, _with_noise(ratio.p95_interval, evidence.noise[0.95]))
+
+
+def _with_noise(interval: Interval, noise: Interval) -> Interval:
+    """Widen an interval by what two equal candidates may differ by: a noisy machine decides nothing that is close."""
+    return (interval[0] * min(1.0, noise[0]), interval[1] * max(1.0, noise[1]))
+
+
+def _metric_drop(evidence: Evidence) -> Estimate:
+    return DROPS[evidence.answers.task.facts.primary](evidence)
+
+
+def _accuracy_drop(evidence: Evidence) -> Estimate:
+    ours, theirs = (
+        (answers.decisions == answers.references).astype(np.float64)
+        for answers in (evidence.answers, evidence.baseline_answers)
+    )
+    return paired_difference(theirs, ours)
+
+
+def _pearson_drop(evidence: Evidence) -> Estimate:
+    ours, theirs = evidence.answers, evidence.baseline_answers
+    references = np.asarray(ours.references, dtype=np.float64)
+    return correlation_difference(
+        np.asarray(theirs.decisions, np.float64), np.asarray(ours.decisions, np.float64), references, evidence.seed
+    )
+
+
+def _label_loyalty(evidence: Evidence) -> Estimate:
+    answers = evidence.answers
+    return share(same_labels(answers.task, answers.logits, evidence.baseline_answers.logits))
+
+
+def _size_ratio(evidence: Evidence) -> Estimate:
+    ratio = evidence.candidate.bytes / evidence.baseline.bytes
+    return Estimate(ratio, (ratio, ratio))
+
+
+DROPS: dict[str, Callable[[Evidence], Estimate]] = {"accuracy": _accuracy_drop, "pearson": _pearson_drop}
+
+# Latencies are judged at the first shape: the data's own lengths at the first batch size, which is what production
+# pays; their intervals are widened by the noise floor. The drop is of the task's primary metric, baseline - candidate.
+RULES: dict[str, Rule] = {
+    "p50-ratio": Rule("max_p50_ratio", _p50_ratio),
+    "p95-ratio": Rule("max_p95_ratio", _p95_ratio, samples=TAIL_SAMPLES),
+    "metric-drop": Rule("max_metric_drop", _metric_drop),
+    "label-loyalty": Rule("min_label_loyalty", _label_loyalty, at_most=False),
+    "size-ratio": Rule("max_size_ratio", _size_ratio),
+}
+QUANTILES = {0.5: "max_p50_ratio", 0.95: "max_p95_ratio"}
+
+
+def check_gates(config: BenchmarkConfig, task: Task) -> None:
+    """Refuse a gate that this kind of task has no answer to.
+
+    Raises:
+        ConfigError: label loyalty was asked of a regression.
+    """
+    if config.min_label_loyalty is not None and not task.labels:
+        raise ConfigError(
+            f"--min-label-loyalty {config.min_label_loyalty} was asked of a regression, which has no labels; "
+            "use --max-metric-drop"
+        )
+
+
+def latency_limits(config: BenchmarkConfig) -> dict[float, float]:
+    """Return the limits on ratios of latency that were asked, by their quantile."""
+    limits = {quantile: getattr(config, field) for quantile, field in QUANTILES.items()}
+    return {quantile: limit for quantile, limit in limits.items() if limit is not None}
+
+
+def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, ...]:
+    """Judge every candidate by every limit that was asked."""
+    gates = []
+    for one in evidence:
+        for name, rule in RULES.items():
+            limit = getattr(config, rule.field)
+            if limit is None:
+                continue
+            found = rule.estimate(one)
+            enough = len(one.candidate.latency[0].samples) >= rule.samples
+            verdict = rule.verdict(found, limit) if enough else "inconclusive"
+            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict))
+    return tuple(gates)

@@ -1,0 +1,153 @@
+"""Interleaved rounds: samples first, statistics from them.
+
+A round asks every worker, one after the other and in a new random order, to time the same batches. What slows the
+machine down for a while therefore slows all of them, and the ratio of two candidates is taken over the same rounds.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from theseus_deploy.benchmark.process import Worker
+from theseus_deploy.benchmark.report import Latency, Ratio
+from theseus_deploy.benchmark.stats import Array, Estimate, quantile_ratio
+from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.data import Split
+from theseus_deploy.progress import Progress
+
+NARROW = 0.03  # a ratio is known well enough when its interval reaches no further than this share of it
+MIN_ROUNDS = 5
+ROUND_SECONDS = 0.1  # what one candidate should be busy in a round: long against a process switch, short against drift
+MOST_IN_A_ROUND = 8
+WARM_SHARE = 0.15  # of a shape's time, for all workers together
+WARM_BATCHES = 8
+Limits = Mapping[str, Mapping[float, float]]  # by worker and quantile: what its ratio will be judged by
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Inputs at once, and their length in tokens: fixed, or the data's own with tokenisation included."""
+
+    batch: int
+    sequence: int | Literal["data"]
+
+    @property
+    def fixed(self) -> int | None:
+        """Return the length in tokens, or None for the data's own."""
+        return None if self.sequence == "data" else self.sequence
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, " + (
+            "the data's lengths" if self.sequence == "data" else f"{self.sequence} tokens"
+        )
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The seconds of one shape: for each worker an array of shape (rounds, batches a round), in the same rounds."""
+
+    shape: Shape
+    seconds: dict[str, Array]
+
+    def ratio(self, name: str, baseline: str, quantile: float, seed: int) -> Estimate:
+        """Estimate the ratio of two workers' quantiles."""
+        return quantile_ratio(self.seconds[name], self.seconds[baseline], quantile, seed)
+
+
+def shapes(config: BenchmarkConfig) -> list[Shape]:
+    """List the shapes to measure; the first, on which gates are decided, is what production pays: data, first batch."""
+    data = [Shape(batch, "data") for batch in dict.fromkeys(config.batch)]
+    return data + [
+        Shape(batch, length) for batch in dict.fromkeys(config.batch) for length in dict.fromkeys(config.sequence)
+    ]
+
+
+def measure(
+    workers: Sequence[Worker],
+    baseline: str,
+    shape: Shape,
+    split: Split,
+    config: BenchmarkConfig,
+    seconds: float,
+    limits: Limits,
+    progress: Progress,
+) -> Timings:
+    """Time all workers at one shape until every ratio to the baseline is known well, or the seconds are over.
+
+    A ratio that will be judged and is not yet clear of its limit is not yet known well. At least five rounds are
+    measured, whatever the seconds.
+    """
+    start = time.perf_counter()
+    draw = np.random.default_rng([config.seed, shape.batch, shape.fixed or 0])
+    batches = _batches(split, shape.batch, draw)
+    with progress.track(f"Timing {shape}", total=100) as tracker:
+        warm = [next(batches) for _ in range(WARM_BATCHES)]
+        share = seconds * WARM_SHARE / len(workers)
+        paces = [worker.ask("warm", batches=warm, sequence=shape.fixed, seconds=share)["seconds"] for worker in workers]
+        size = min(MOST_IN_A_ROUND, max(1, round(ROUND_SECONDS / max(paces))))
+        least = max(MIN_ROUNDS, math.ceil(config.min_samples / size))
+        taken: dict[str, list[list[float]]] = {worker.name: [] for worker in workers}
+        shown, look, rounds = 0, least, 0
+        while True:
+            chosen = [next(batches) for _ in range(size)]
+            for position in draw.permutation(len(workers)):
+                worker = workers[position]
+                taken[worker.name].append(worker.ask("time", batches=chosen, sequence=shape.fixed)["seconds"])
+            rounds += 1
+            spent = (time.perf_counter() - start) / seconds
+            done = min(99, round(100 * max(spent, rounds / least if rounds < least else 0)))
+            tracker.advance(max(0, done - shown), samples=rounds * size)
+            shown = max(shown, done)
+            timings = Timings(shape, {name: np.array(rows) for name, rows in taken.items()})
+            if rounds >= least and rounds >= look:
+                if _known(timings, baseline, config.seed, limits):
+                    return timings
+                look = math.ceil(rounds * 1.25)
+            if rounds >= MIN_ROUNDS and spent >= 1:
+                return timings
+
+
+def summarise(timings: Timings, name: str, baseline: str, seed: int) -> Latency:
+    """Derive percentiles, throughput and the ratio to the baseline from the samples."""
+    samples = timings.seconds[name]
+    p50, p90, p95, p99 = (float(value) for value in np.quantile(samples, [0.5, 0.9, 0.95, 0.99]))
+    mean = float(samples.mean())
+    if name == baseline:
+        ratio = Ratio(1.0, (1.0, 1.0), 1.0, (1.0, 1.0))
+    else:
+        middle, tail = (timings.ratio(name, baseline, quantile, seed) for quantile in (0.5, 0.95))
+        ratio = Ratio(middle.value, middle.interval, tail.value, tail.interval)
+    return Latency(
+        batch=timings.shape.batch,
+        sequence=timings.shape.sequence,
+        rounds=len(samples),
+        samples=tuple(round(float(value), 9) for value in samples.ravel()),
+        p50=p50, p90=p90, p95=p95, p99=p99, mean=mean,
+        per_second=timings.shape.batch / mean,
+        ratio=ratio,
+    )  # fmt: skip
+
+
+def _known(timings: Timings, baseline: str, seed: int, limits: Limits) -> bool:
+    for name in timings.seconds.keys() - {baseline}:
+        if timings.ratio(name, baseline, 0.5, seed).half_width > NARROW:
+            return False
+        for quantile, limit in limits.get(name, {}).items():
+            low, high = timings.ratio(name, baseline, quantile, seed).interval
+            if low <= limit < high:
+                return False
+    return True
+
+
+def _batches(split: Split, size: int, draw: np.random.Generator) -> Iterator[list[tuple[str, ...]]]:
+    """Draw batches of the data's rows, all rows in random order before any comes again."""
+    rows: list[int] = []
+    while True:
+        while len(rows) < size:
+            rows += draw.permutation(len(split)).tolist()
+        chosen, rows = rows[:size], rows[size:]
+        yield [split.texts[row] for row in chosen]

@@ -1,0 +1,44 @@
+"""Views of a report: they add words and pictures, never numbers of their own. A file's suffix chooses its view."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from theseus_deploy.artifact import write_atomically
+from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.views import html, junit, markdown
+from theseus_deploy.errors import ArtifactError, ConfigError
+
+VIEWS: dict[str, Callable[[BenchmarkReport], str]] = {
+    ".json": BenchmarkReport.dumps,
+    ".md": markdown.render,
+    ".html": html.render,
+    ".xml": junit.render,
+}
+
+
+def check_suffixes(paths: Sequence[Path]) -> None:
+    """Refuse a place that no view can be written to, before any time is spent on measuring.
+
+    Raises:
+        ConfigError: the name ends in something else, or is a folder's.
+    """
+    for path in paths:
+        if path.suffix not in VIEWS:
+            raise ConfigError(f"--report {path} ends in {path.suffix or 'nothing'!r}; end it in {', '.join(VIEWS)}")
+        if path.is_dir():
+            raise ConfigError(f"--report {path} is a folder; name a file in it")
+
+
+def save(report: BenchmarkReport, paths: Sequence[Path]) -> None:
+    """Write a view of the report to each path, whole or not at all.
+
+    Raises:
+        ConfigError: a path ends in something else.
+        ArtifactError: a path cannot be written.
+    """
+    check_suffixes(paths)
+    for path in paths:
+        try:
+            write_atomically(path, VIEWS[path.suffix](report))
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be written ({error.strerror}); choose another --report") from error

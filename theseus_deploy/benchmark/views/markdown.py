@@ -1,0 +1,87 @@
+"""The report for a pull request: GitHub's markdown, details folded."""
+
+import re
+from collections.abc import Iterable
+
+from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.views import words
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&@$])")
+SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive", None: "no gates"}
+
+
+def render(report: BenchmarkReport) -> str:
+    """Return the report as markdown."""
+    columns = words.columns(report)
+    everyone = (report.baseline, *report.candidates)
+    texts = {key: words.cells(report, key) for key in columns}
+    header = ["candidate", "p50 ms", "ratio [95 %]", *(_header(columns[key]) for key in columns if key != "p50")]
+    rows = []
+    for position, one in enumerate(everyone):
+        ratio = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
+        others = [texts[key][position].strip() for key in columns if key != "p50"]
+        rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
+    parts = [
+        f"## theseus benchmark: {SIGNS[report.verdict]}",
+        f"**{_escape(words.winner_line(report))}** {words.verdict_line(report)}",
+        _table(header, rows),
+    ]
+    if report.gates:
+        parts.append(
+            _table(
+                ["gate", "candidate", "limit", "measured [95 %]", "margin", "verdict"],
+                (
+                    [
+                        gate.name,
+                        _escape(gate.candidate),
+                        words.limit(gate),
+                        f"{words.gate_value(gate, gate.value)} {words.gate_interval(gate)}",
+                        f"{words.margin(gate):+.3g}",
+                        SIGNS[gate.verdict],
+                    ]
+                    for gate in report.gates
+                ),
+                text_columns=2,
+            )
+        )
+    shapes = _table(
+        ["shape", "candidate", "p50 ms", "p95 ms", "p99 ms", "per second", "ratio [95 %]"],
+        (
+            [
+                words.shape(latency),
+                _escape(one.name),
+                words.milliseconds(latency.p50),
+                words.milliseconds(latency.p95),
+                words.milliseconds(latency.p99),
+                words.digits(latency.per_second),
+                words.ratio_cell(latency),
+            ]
+            for position in range(len(report.baseline.latency))
+            for one in everyone
+            for latency in [one.latency[position]]
+        ),
+        text_columns=2,
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in report.environment["versions"].items())
+    parts += [
+        _escape(words.method_line(report)),
+        _escape(words.noise_line(report)),
+        f"<details><summary>Every shape</summary>\n\n{shapes}\n\n</details>",
+        f"<details><summary>Versions and data</summary>\n\n{_escape(versions)}\n\n"
+        f"{_escape(words.plain(str(report.data['ref'])))}, {report.data['split']}: {report.data['rows']:,} rows, "
+        f"sha256 `{report.data['sha256'][:16]}`\n\n</details>",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(column: words.Column) -> str:
+    return f"{column.header} {column.unit}".strip()
+
+
+def _table(header: list[str], rows: Iterable[list[str]], text_columns: int = 1) -> str:
+    rule = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
+
+
+def _escape(text: str) -> str:
+    return SPECIAL.sub(r"\\\1", words.plain(text))

@@ -1,0 +1,67 @@
+"""The report for a terminal of 80 columns: verdict and winner first, then one table. The caller prints it."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
+from theseus_deploy.benchmark.views import words
+
+STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+SHOWN = ("rate", "size", "load", "memory", "metric", "loyalty")
+
+
+def render(report: BenchmarkReport) -> RenderableType:
+    """Return the report as something rich prints."""
+    parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _candidates(report)]
+    if report.gates:
+        parts += [Text(), _gates(report)]
+    parts += [Text(), Text(words.method_line(report), style="dim"), Text(words.noise_line(report), style="dim")]
+    return Group(*parts)
+
+
+def _verdict(report: BenchmarkReport) -> Text:
+    if report.verdict is None:
+        return Text(words.verdict_line(report), style="dim")
+    return Text.assemble((report.verdict.upper(), STYLES[report.verdict]), "  ", words.verdict_line(report))
+
+
+def _candidates(report: BenchmarkReport) -> Table:
+    columns = words.columns(report)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
+    table.add_column("candidate", overflow="fold", min_width=14)
+    table.add_column("p50\nms", justify="right", no_wrap=True)
+    table.add_column("ratio\n95 %", justify="right", no_wrap=True)
+    for key in SHOWN:
+        table.add_column(f"{columns[key].header}\n{columns[key].unit}", justify="right", no_wrap=True)
+    texts = {key: words.cells(report, key) for key in ("p50", *SHOWN)}
+    best = words.winner(report)
+    for position, one in enumerate((report.baseline, *report.candidates)):
+        low, high = one.latency[0].ratio.interval
+        ratio = Text("baseline", style="dim")
+        if position > 0:
+            ratio = Text.assemble(
+                f"{words.times(one.latency[0].ratio.p50)}x", (f"\n{words.times(low)}–{words.times(high)}", "dim")
+            )
+        row = [texts[key][position] for key in ("p50", *SHOWN)]
+        table.add_row(_name(one, bold=one is best), row[0], ratio, *row[1:])
+    return table
+
+
+def _name(one: Candidate, bold: bool) -> Text:
+    name, _, runtime = words.plain(one.name).partition(" (")
+    return Text.assemble((name, "bold" if bold else ""), (f"\n({runtime}" if runtime else "", "dim"))
+
+
+def _gates(report: BenchmarkReport) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
+    table.add_column("gate", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
+    table.add_column("limit", justify="right", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for gate in report.gates:
+        measured = f"{words.gate_value(gate, gate.value)} {words.gate_interval(gate)}"
+        verdict = Text(gate.verdict, style=STYLES[gate.verdict])
+        table.add_row(gate.name, Text(words.plain(gate.candidate)), words.limit(gate), measured, verdict)
+    return table

@@ -1,0 +1,219 @@
+"""Numbers and findings in words, the same in every view. Units stand in the headers."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
+
+RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
+TOO_NOISY = "Two equal candidates differ too much here: quieten the machine before believing the times."
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def plain(text: str) -> str:
+    """Replace what no view can show: control characters, and what XML forbids."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """Write a number with so many significant digits, never as an exponent, thousands apart."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{significant - 1}e}"))))
+    return f"{round(value, significant - 1 - magnitude):,.{max(0, significant - 1 - magnitude)}f}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Write seconds as milliseconds, three significant digits."""
+    return digits(seconds * 1e3)
+
+
+def megabytes(count: int) -> str:
+    """Write bytes as megabytes of 10^6 bytes, three significant digits."""
+    return digits(count / 1e6)
+
+
+def times(ratio: float) -> str:
+    """Write a ratio: two decimals, more where it is small."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else digits(ratio, 2)
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Write an interval of ratios."""
+    return f"[{times(bounds[0])}, {times(bounds[1])}]"
+
+
+def faster(ratio: float, bounds: tuple[float, float] | None = None) -> str:
+    """Say how much faster, or slower, a ratio of times is; from what to what where its interval is a wide one."""
+    if bounds and (bounds[1] - bounds[0]) / 2 > RESTLESS * ratio and bounds[1] < 1:
+        return f"{digits(1 / bounds[1], 2)}x to {digits(1 / bounds[0], 2)}x faster"
+    return f"{digits(1 / ratio, 2)}x faster" if ratio <= 1 else f"{digits(ratio, 2)}x slower"
+
+
+def shape(latency: Latency) -> str:
+    """Name a shape."""
+    lengths = "the data's lengths" if latency.sequence == "data" else f"{latency.sequence} tokens"
+    return f"batch {latency.batch}, {lengths}"
+
+
+def aligned(values: list[str], space: str = " ") -> list[str]:
+    """Pad numbers on the right so that their decimal points stand in one column when they are right-aligned."""
+    tails = [len(value) - value.index(".") if "." in value else 0 for value in values]
+    widest = max(tails, default=0)
+    return [
+        value + space * (widest - tail) if value[:1].isdigit() else value
+        for value, tail in zip(values, tails, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the main table: `value` sorts it, `text` shows it; "" where there is nothing to show."""
+
+    header: str
+    unit: str
+    value: Callable[[Candidate], float | None]
+    text: Callable[[float], str]
+    explanation: str
+
+
+def columns(report: BenchmarkReport) -> dict[str, Column]:
+    """Return the columns of the main table but for the ratio, which has an interval. Times are at the first shape."""
+    metric = report.data["metric"]
+    where = shape(report.baseline.latency[0])
+    return {
+        "p50": Column("p50", "ms", lambda one: one.latency[0].p50, milliseconds, f"median time, {where}"),
+        "p95": Column("p95", "ms", lambda one: one.latency[0].p95, milliseconds, f"95th percentile, {where}"),
+        "rate": Column(
+            "rate", "1/s", lambda one: one.latency[0].per_second, digits, "inputs a second, at the mean time"
+        ),
+        "size": Column("size", "MB", lambda one: one.bytes, lambda value: megabytes(int(value)), "weights on disk"),
+        "load": Column(
+            "load", "s", lambda one: one.load_seconds, lambda value: digits(value, 2), "process start to ready"
+        ),
+        "memory": Column(
+            "memory", "MB", lambda one: one.peak_rss_bytes, lambda value: f"{value / 1e6:,.0f}", "peak while timed"
+        ),
+        "metric": Column(
+            metric, "", lambda one: one.scores[metric], "{:.3f}".format, f"on {report.data['rows']:,} rows"
+        ),
+        "loyalty": Column(
+            "loyalty",
+            "",
+            lambda one: one.loyalty.label if one.loyalty else None,
+            "{:.3f}".format,
+            "share of labels equal to the baseline's",
+        ),
+    }
+
+
+def cells(report: BenchmarkReport, key: str, space: str = " ") -> list[str]:
+    """Return a column's texts for the baseline and each candidate, decimal points aligned."""
+    column = columns(report)[key]
+    found = [column.value(one) for one in (report.baseline, *report.candidates)]
+    return aligned(["–" if value is None else column.text(value) for value in found], space)
+
+
+def ratio_cell(latency: Latency) -> str:
+    """Write a ratio of medians with its interval."""
+    return f"{times(latency.ratio.p50)}x {interval(latency.ratio.interval)}"
+
+
+def undefeated(report: BenchmarkReport) -> list[Candidate]:
+    """Return the candidates that passed every gate, in their order; without gates, all of them."""
+    stopped = {gate.candidate for gate in report.gates if gate.verdict != "pass"}
+    return [one for one in report.candidates if one.name not in stopped]
+
+
+def winner(report: BenchmarkReport) -> Candidate | None:
+    """Return the fastest candidate that passed every gate and is certainly faster than the baseline."""
+    able = [one for one in undefeated(report) if one.latency[0].ratio.interval[1] < 1]
+    return min(able, key=lambda one: one.latency[0].ratio.p50, default=None)
+
+
+def verdict_line(report: BenchmarkReport) -> str:
+    """Say how the gates went."""
+    if report.verdict is None:
+        return "No gates were set."
+    count = {
+        verdict: sum(gate.verdict == verdict for gate in report.gates) for verdict in ("fail", "inconclusive", "pass")
+    }
+    parts = [f"{number} {_VERBS[verdict]}" for verdict, number in count.items() if number]
+    return f"{len(report.gates)} gate{'s' * (len(report.gates) != 1)}: {', '.join(parts)}."
+
+
+def winner_line(report: BenchmarkReport) -> str:
+    """Say who won, by how much, and what it cost."""
+    best = winner(report)
+    if best is None:
+        able = undefeated(report)
+        return "No candidate passed every gate." if not able else "No candidate is certainly faster than the baseline."
+    metric, ratio = report.data["metric"], best.latency[0].ratio
+    loyal = f"; it agrees with the baseline on {best.loyalty.label:.1%} of the labels" if best.loyalty else ""
+    return (
+        f"{plain(best.name)} is {faster(ratio.p50, ratio.interval)} than {plain(report.baseline.name)} "
+        f"({times(ratio.p50)}x {interval(ratio.interval)}); {metric} {best.scores[metric]:.3f} against "
+        f"{report.baseline.scores[metric]:.3f}{loyal}."
+    )
+
+
+def gate_value(gate: Gate, value: float) -> str:
+    """Write a gate's number: a ratio as such, a share or a drop with four decimals."""
+    return times(value) if gate.name.endswith("-ratio") else f"{value:.4f}"
+
+
+def gate_interval(gate: Gate) -> str:
+    """Write a gate's interval."""
+    return f"[{gate_value(gate, gate.interval[0])}, {gate_value(gate, gate.interval[1])}]"
+
+
+def at_most(gate: Gate) -> bool:
+    """Tell whether a gate's limit is an upper one."""
+    return gate.name != "label-loyalty"
+
+
+def margin(gate: Gate) -> float:
+    """Return how far the interval's worse end stays inside the limit; negative where it reaches beyond."""
+    low, high = gate.interval
+    return gate.limit - high if at_most(gate) else low - gate.limit
+
+
+def limit(gate: Gate) -> str:
+    """Write a gate's limit with its direction."""
+    return f"{'≤' if at_most(gate) else '≥'} {gate.limit:g}"
+
+
+def gate_line(gate: Gate) -> str:
+    """Say in one line what a gate found."""
+    return (
+        f"{plain(gate.candidate)}: {gate.name} is {gate_value(gate, gate.value)} {gate_interval(gate)}, "
+        f"the limit {limit(gate)}: {gate.verdict}"
+    )
+
+
+def method_line(report: BenchmarkReport) -> str:
+    """Say how it was measured."""
+    environment, first = report.environment, report.baseline.latency[0]
+    threads = environment["threads"]
+    return (
+        f"Times at {shape(first)}, tokenisation included; {len(first.samples)} samples in {first.rounds} interleaved "
+        f"rounds, one process a candidate, {threads} thread{'s' * (threads != 1)} each, on {environment['cpu']} "
+        f"({environment['cores']} cores). Ratios are candidate over baseline, with 95 % intervals."
+    )
+
+
+def noise_line(report: BenchmarkReport) -> str:
+    """Say what the machine adds by itself."""
+    noise = report.environment["noise"]
+    low, high = noise["interval"]
+    load = noise["load_average"][0]
+    restless = "" if low <= 1 <= high and (high - low) / 2 <= RESTLESS else f" {TOO_NOISY}"
+    return (
+        f"Noise: the baseline against a second process of itself reads {times(noise['aa_p50_ratio'])}x "
+        f"[{times(low)}, {times(high)}]; the load average was {load:.1f} at the start.{restless}"
+    )
+
+
+_VERBS = {"fail": "failed", "inconclusive": "inconclusive", "pass": "passed"}

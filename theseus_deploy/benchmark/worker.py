@@ -1,0 +1,156 @@
+"""One candidate in one process: `python -m theseus_deploy.benchmark.worker`. JSON lines in on stdin, out on stdout.
+
+A request is `{"command": name, ...arguments}`, its answer one object. A request that is wrong is answered with
+`{"error": class, "message": text}`; anything else that goes wrong is a traceback on stderr and the end of the process.
+"""
+
+import base64
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from theseus_deploy.benchmark.runtimes import RUNTIMES, Encoded, Logits, Session, Texts
+from theseus_deploy.errors import TheseusError
+
+STEADY = 0.05  # warm-up is over when two passes over the same inputs differ by no more
+SETTLE = 0.01  # seconds
+MIN_PASSES = 3
+MIN_CALLS = 3
+
+
+class Bench:
+    """The candidate of this process, and what can be asked of it."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """Return the loaded candidate."""
+        if self._session is None:
+            raise TheseusError("nothing is loaded yet; ask for `load` first")
+        return self._session
+
+    def load(self, runtime: str, **arguments: Any) -> dict[str, Any]:
+        """Load the candidate; it is ready when the answer comes."""
+        self._session = RUNTIMES[runtime].load(**arguments)
+        return {"parameters": self._session.parameters}
+
+    def warm(self, batches: list[list[list[str]]], sequence: int | None, seconds: float) -> dict[str, Any]:
+        """Run over the batches until two passes take the same time, or the seconds are over; answer with s/batch."""
+        calls, paces = self._calls(batches, sequence), list[float]()
+        end = time.perf_counter() + seconds
+        while True:
+            taken = list[float]()
+            for call in calls:
+                taken.append(_timed(call))
+                if late := time.perf_counter() > end and len(taken) + len(paces) >= MIN_CALLS:
+                    break
+            paces.append(sum(taken) / len(taken))
+            if late or (len(paces) >= MIN_PASSES and abs(paces[-1] / paces[-2] - 1) <= STEADY):
+                return {"seconds": paces[-1]}
+
+    def time(self, batches: list[list[list[str]]], sequence: int | None) -> dict[str, Any]:
+        """Time each batch, after running the first untimed for a moment: another process has had the caches."""
+        calls = self._calls(batches, sequence)
+        end = time.perf_counter() + SETTLE
+        calls[0]()
+        while time.perf_counter() < end:
+            calls[0]()
+        return {"seconds": [_timed(call) for call in calls]}
+
+    def score(self, batches: list[list[list[str]]]) -> dict[str, Any]:
+        """Answer with the logits of all inputs in order: float32, base64, with the number of columns."""
+        logits = np.concatenate([self._answer(batch) for batch in batches]).astype("<f4")
+        return {"columns": logits.shape[1], "logits": base64.b64encode(logits.tobytes()).decode()}
+
+    def memory(self) -> dict[str, Any]:
+        """Answer with the most memory this process has held, in bytes."""
+        return {"peak_rss_bytes": peak_rss()}
+
+    def _calls(self, batches: list[list[list[str]]], sequence: int | None) -> list[Callable[[], Logits]]:
+        if sequence is None:
+            return [partial(self._answer, batch) for batch in batches]
+        return [partial(self.session.run, pack(self.session.encode(_tuples(batch)), sequence)) for batch in batches]
+
+    def _answer(self, batch: list[list[str]]) -> Logits:
+        return self.session.run(self.session.encode(_tuples(batch)))
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "load": Bench.load,
+    "warm": Bench.warm,
+    "time": Bench.time,
+    "score": Bench.score,
+    "memory": Bench.memory,
+}
+
+
+def pack(encoded: Encoded, sequence: int) -> Encoded:
+    """Make a batch of full rows, `sequence` tokens each, out of the tokens of a padded one: real ids, no padding."""
+    real = encoded["attention_mask"] == 1
+    rows = len(real)
+    packed = {name: np.resize(values[real], (rows, sequence)) for name, values in encoded.items()}
+    return {**packed, "attention_mask": np.ones((rows, sequence), dtype=encoded["attention_mask"].dtype)}
+
+
+def peak_rss() -> int:
+    """Return the most memory this process has held, in bytes.
+
+    Linux carries `ru_maxrss` over from the parent through fork and exec, so the process's own high-water mark is read.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer requests until there are no more."""
+    bench = Bench()
+    for line in requests:
+        request = json.loads(line)
+        try:
+            answer = COMMANDS[request.pop("command")](bench, **request)
+        except TheseusError as error:
+            answer = {"error": type(error).__name__, "message": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Keep stdout for answers alone: what a library prints goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        serve(sys.stdin, answers)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _tuples(batch: Sequence[Sequence[str]]) -> Texts:
+    return [tuple(texts) for texts in batch]
+
+
+if __name__ == "__main__":
+    main()
