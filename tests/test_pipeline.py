@@ -29,7 +29,10 @@ REPORTS = ["report.html", "report.json", "report.md"]
 
 
 def test_a_recipe_runs_once_and_then_only_what_changed(
-    encoder_only: Path, corpus: Path, tmp_path: Path, theseus: Callable[..., Ran]  # noqa: F811
+    encoder_only: Path,
+    corpus: Path,
+    tmp_path: Path,
+    theseus: Callable[..., Ran],  # noqa: F811
 ) -> None:
     def write(layers: int = 2, loyalty: float = 0.0) -> None:
         (tmp_path / "recipe.yaml").write_text(

@@ -1,9 +1,11 @@
 """The folders we write: ordinary model folders that also say where they come from. Only this file knows their look.
 
 A folder is complete or absent. It is written beside its final place, its manifest (`theseus.json`) last, and renamed.
+Beside `out`, a draft is called `.out.*.tmp`, and what it replaces `.out.*.old`: for an instant, or after a crash.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -19,13 +21,14 @@ from typing import Any
 
 from theseus_deploy.configs import Config
 from theseus_deploy.data import Corpus
-from theseus_deploy.errors import ArtifactError
+from theseus_deploy.errors import ArtifactError, TheseusError
 from theseus_deploy.machine import this_machine, versions
 from theseus_deploy.tasks import Task
 
 MANIFEST = "theseus.json"
 SCHEMA = 1
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,11 +136,17 @@ class Artifact:
                 raise ArtifactError(
                     f"{path} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy"
                 )
-            return cls(path, Manifest.from_json(data), data["files"])
+            files = {
+                name: {"sha256": facts["sha256"], "bytes": facts["bytes"]} for name, facts in data["files"].items()
+            }
+            return cls(path, Manifest.from_json(data), files)
+        except ArtifactError:
+            raise
         except OSError as error:
             raise ArtifactError(f"{path} has no readable {MANIFEST}; give a folder that theseus wrote") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{path / MANIFEST} is damaged ({error}); write the folder again") from error
+        except (ValueError, KeyError, TypeError, AttributeError, TheseusError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise ArtifactError(f"{path / MANIFEST} is damaged ({reason}); write the folder again") from error
 
     @staticmethod
     def request(stage: str, config: Config, parent: Parent, corpus: Corpus | None) -> dict[str, Any]:
@@ -172,6 +181,7 @@ class Artifact:
     @classmethod
     def kept(cls, out: Path, request: Mapping[str, Any]) -> "Artifact | None":
         """Return what lies in `out` if it is whole and the outcome of `request`, so that nothing need be done."""
+        _put_back(out)
         try:
             artifact = cls.open(out)
         except ArtifactError:
@@ -200,21 +210,20 @@ class Artifact:
             ArtifactError: `out` is there already, or the disk is full; nothing is left behind then.
         """
         claim(out, overwrite)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        try:
-            folder.chmod(0o755)
-            draft = Draft(folder)
-            yield draft
-            _replace(folder, out)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            raise ArtifactError(
-                f"{out} cannot be written ({error.strerror}); free space or choose another --out"
-            ) from error
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with writable(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(out)
+            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+            try:
+                with _locked(folder):
+                    folder.chmod(0o755)
+                    yield Draft(folder)
+                    if not cls.exists(folder):
+                        raise RuntimeError(f"the draft of {out} was never finished")
+                    claim(out, overwrite)  # it may have come to be there meanwhile
+                    _replace(folder, out)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -245,12 +254,33 @@ def claim(out: Path, overwrite: bool) -> None:
     Raises:
         ArtifactError: `out` exists, and is not a folder of ours that may be overwritten.
     """
-    if not out.exists():
-        return
+    with writable(out):
+        _put_back(out)
+        if not out.exists():
+            return
     if not overwrite:
         raise ArtifactError(f"{out} exists already; choose another --out, or replace it with --overwrite")
     if not (out.is_dir() and (Artifact.exists(out) or not any(out.iterdir()))):
         raise ArtifactError(f"{out} was not written by theseus, so --overwrite leaves it alone; choose another --out")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ArtifactError(f"{out} is where this command runs, and cannot be replaced; choose another --out")
+
+
+@contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """Turn what keeps `out` from being written into one line.
+
+    Raises:
+        ArtifactError: the disk is full, the place is read-only, a parent is a file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise ArtifactError(
+            f"{out} cannot be written ({error.strerror}); free space or choose another --out"
+        ) from error
 
 
 def fingerprint(folder: Path) -> str:
@@ -280,11 +310,62 @@ def _replace(draft: Path, out: Path) -> None:
     if out.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
         out.replace(old)
-        draft.replace(out)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            draft.replace(out)
+        except OSError:
+            old.replace(out)
+            raise
     else:
         draft.replace(out)
     _sync(out.parent)
+    for left in _beside(out, "old"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _put_back(out: Path) -> None:
+    """Undo a replacement that a crash cut in two: the old folder was moved away, the new one never came."""
+    for old in _beside(out, "old"):
+        if not out.exists() and _is_whole(old):
+            old.replace(out)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return not Artifact.open(folder).check_files()
+    except ArtifactError:
+        return False
+
+
+def _sweep(out: Path) -> None:
+    """Remove the drafts of `out` whose writers were killed: nobody holds their locks."""
+    for draft in _beside(out, "tmp"):
+        with _locked(draft) as held:
+            if held:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def _beside(out: Path, suffix: str) -> list[Path]:
+    return sorted(out.parent.glob(f".{glob.escape(out.name)}.*.{suffix}"))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, which the system releases when the process dies; False where it cannot be had."""
+    try:
+        import fcntl
+    except ImportError:  # Windows locks no folders
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:  # another process has it, or the file system knows no locks
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(handle)
 
 
 def _sync(path: Path) -> None:
@@ -298,7 +379,7 @@ def _sync(path: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,9 @@ The CLI and recipes read their defaults here. A configuration goes unchanged int
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -57,12 +59,13 @@ class Config:
             ConfigError: a key that is not known (the nearest is suggested), or a value of the wrong kind.
         """
         known = {field.name.replace("_", "-"): field.name for field in fields(cls)}
+        hints = get_type_hints(cls)
         values: dict[str, Any] = {}
         for key, value in data.items():
             name = known.get(str(key).replace("_", "-"))
             if name is None:
                 raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), list(known))}")
-            values[name] = tuple(value) if isinstance(value, list) else value
+            values[name] = _from_yaml(value, hints[name])
         try:
             return cls(**values)
         except ConfigError as error:
@@ -201,6 +204,15 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _from_yaml(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and float in (hint, *get_args(hint)):  # YAML reads 1e-4 as a text, 1.0e-4 as a number
+        with suppress(ValueError):
+            return float(value)
+    return value
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
@@ -211,7 +223,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, argument) for argument in arguments)
     if isinstance(value, bool):
         return hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+    return isinstance(value, (int, float)) and isfinite(value) if hint is float else isinstance(value, hint)
 
 
 def _describe(hint: Any) -> str:
@@ -219,7 +231,7 @@ def _describe(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
-        return f"a list of {_describe(arguments[0])}s"
+        return f"a list, each of it {_describe(arguments[0])}"
     if arguments:
         return _describe(next(argument for argument in arguments if argument is not NoneType))
     return {int: "a whole number", float: "a number", str: "a text"}[hint]

@@ -5,15 +5,16 @@ Everything is read as text, labels too: a label is a name, and only a `Task` kno
 
 import hashlib
 import json
+import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from theseus_deploy.errors import DataError
 from theseus_deploy.tables import Table, read_tables
-from theseus_deploy.tasks import Task
+from theseus_deploy.tasks import Task, are_fractions
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +32,7 @@ TEXT_COLUMNS = (
     ("content",),
 )
 LABEL_COLUMNS = ("label", "labels", "sentiment", "category", "class", "intent", "target", "score")
+NO_LABEL = ("", "nan", "null")  # how writers of tables spell that there is none
 HELD_OUT = 0.1  # the share of train that stands in for a validation split that is not there
 HELD_OUT_SEED = 2020  # never the run's seed: every stage must hold out the same rows
 
@@ -90,23 +92,30 @@ class Corpus:
         return self.splits["train"] if self.one_file else self.for_training()[1]
 
     def _held_out(self, train: Split) -> tuple[Split, Split]:
-        from sklearn.model_selection import train_test_split
-
         if len(train) < 10:
             raise DataError(
                 f"{self.ref} has no validation split and {len(train)} training rows; at least 10 are needed "
                 "to hold some out: add rows, or a validation file"
             )
-        counts = Counter(train.labels)
-        held = max(2, round(len(train) * HELD_OUT))
-        stratified = min(counts.values()) >= 2 and len(counts) <= held
-        kept, out = train_test_split(
-            range(len(train)),
-            test_size=held,
-            random_state=HELD_OUT_SEED,
-            stratify=train.labels if stratified else None,
-        )
-        return train.take(sorted(kept), "train"), train.take(sorted(out), "validation")
+        order = list(range(len(train)))
+        random.Random(HELD_OUT_SEED).shuffle(order)
+        if not are_fractions(set(train.labels)):
+            order.sort(key=_places(train.labels, order).__getitem__)
+        kept = len(train) - max(2, round(len(train) * HELD_OUT))
+        return train.take(sorted(order[:kept]), "train"), train.take(sorted(order[kept:]), "validation")
+
+
+def _places(labels: list[str], order: list[int]) -> dict[int, float]:
+    """Say for each row where in its class it stands, from 0 to 1: a cut anywhere in that order is stratified.
+
+    The first row of every class stands at 0, so that a class with few rows is learned rather than held out.
+    """
+    size, seen = Counter(labels), Counter[str]()
+    places = {}
+    for row in order:
+        places[row] = seen[labels[row]] / size[labels[row]]
+        seen[labels[row]] += 1
+    return places
 
 
 def open_data(
@@ -140,20 +149,27 @@ def tokenise(split: Split, task: Task, tokenizer: "PreTrainedTokenizerBase", ref
 def _columns(
     ref: str, tables: dict[str, Table], text: tuple[str, ...] | None, label: str | None, task: Task | None
 ) -> tuple[tuple[str, ...], str]:
+    for split, table in tables.items():
+        if not table:
+            raise DataError(f"{ref} ({split}) is empty; give a file with a header and rows")
     names = list(next(iter(tables.values())))
-    if not names:
-        raise DataError(f"{ref} is empty; give a file with a header and rows")
     shown = ", ".join(names)
     if text is None:
         candidates = ((task.text,) if task else ()) + TEXT_COLUMNS
-        text = next((columns for columns in candidates if columns and set(columns) <= set(names)), None)
+        found = (_named(columns, names) for columns in candidates if columns)
+        text = next((columns for columns in found if columns), None)
         if text is None:
             raise DataError(f"{ref} has no column known to hold text (columns: {shown}); name it with --text")
+    if not 1 <= len(text) <= 2:
+        raise DataError(f"--text names {len(text)} columns; an input is one text or a pair: name 1 or 2")
     if label is None:
-        labels = ((task.label,) if task else ()) + LABEL_COLUMNS
-        label = next((name for name in labels if name in names and name not in text), None)
+        candidates = (((task.label,),) if task else ()) + tuple((name,) for name in LABEL_COLUMNS)
+        free = [name for name in names if name not in text]
+        label = next((columns[0] for columns in (_named(known, free) for known in candidates) if columns), None)
         if label is None:
             raise DataError(f"{ref} has no column known to hold labels (columns: {shown}); name it with --label")
+    if label in text:
+        raise DataError(f"--label {label!r} is a column of --text too; a model would read its answer: name another")
     for split, table in tables.items():
         for flag, column in (*(("--text", column) for column in text), ("--label", label)):
             if column not in table:
@@ -163,11 +179,22 @@ def _columns(
     return text, label
 
 
+def _named(wanted: Iterable[str], names: list[str]) -> tuple[str, ...]:
+    """Return the columns of these names, as the file spells them, or none; `Label` stands for `label`."""
+    spelled = {name.casefold(): name for name in reversed(names)} | {name: name for name in names}
+    found = tuple(spelled.get(name, spelled.get(name.casefold(), "")) for name in wanted)
+    return found if all(found) else ()
+
+
 def _split(ref: str, name: str, table: Table, text: tuple[str, ...], label: str) -> Split:
-    texts, labels = list(zip(*(table[column] for column in text), strict=True)), table[label]
+    texts = list(zip(*(table[column] for column in text), strict=True))
+    labels = [value.strip() for value in table[label]]
     if not texts:
         raise DataError(f"{ref} ({name}) is empty; at least 1 row is needed: add rows, or remove the file")
     for row, value in enumerate(labels, start=1):
-        if not value.strip() or value == "null":
-            raise DataError(f"{ref} ({name}), row {row}: the label {label!r} is empty; fill it in, or remove the row")
+        if value.casefold() in NO_LABEL:
+            shown = f" ({value})" if value else ""
+            raise DataError(
+                f"{ref} ({name}), row {row}: the label {label!r} is empty{shown}; fill it in, or remove the row"
+            )
     return Split(name, texts, labels)

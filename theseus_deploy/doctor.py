@@ -35,7 +35,9 @@ KNOWN_BAD = (
     ),
     KnownBad(
         ("optimum-onnx", "transformers"),
-        lambda optimum, transformers: optimum is not None and optimum < Version("0.2") and transformers >= Version("5"),
+        lambda optimum, transformers: (
+            None not in (optimum, transformers) and optimum < Version("0.2") and transformers >= Version("5")
+        ),
         "optimum-onnx 0.1 wants transformers below 4.58: keep it in an environment of its own to read bundles with",
     ),
     KnownBad(
@@ -91,8 +93,8 @@ def _machine() -> list[Check]:
 def _gpu() -> str:
     try:
         import torch
-    except ImportError:
-        return "torch is missing"
+    except (ImportError, OSError) as error:  # it is missing, or a library that it links to is
+        return f"unknown: torch cannot be imported ({' '.join(str(error).split())})"
     return (
         torch.cuda.get_device_name(0)
         if torch.cuda.is_available()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_LENGTH = 128
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# These families count positions from behind the padding token's id: roberta-base has 514, and takes 512 tokens.
+OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet",
+                    "data2vec-text", "ibert", "longformer", "luke")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,10 @@ class Checkpoint:
 
         try:
             config: PretrainedConfig = AutoConfig.from_pretrained(self.path)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.ref} has no config.json that transformers reads ({_brief(error)})") from error
+        except Exception as error:  # transformers has no error of its own: what it raises depends on the damage
+            raise ModelError(
+                f"{self.ref} has no config.json that transformers reads ({_brief(error)}); correct it"
+            ) from error
         return config
 
     @cached_property
@@ -50,10 +56,18 @@ class Checkpoint:
 
     @property
     def task(self) -> Task:
-        """Return what this model was trained to do: from our manifest, else from its configuration."""
+        """Return what this model was trained to do: from our manifest, else from its configuration.
+
+        Raises:
+            ModelError: it was trained to do something else.
+        """
         if self.artifact:
             return self.artifact.manifest.task
-        regression = self.config.problem_type == KINDS["regression"].problem_type or self.config.num_labels == 1
+        problem_type = self.config.problem_type
+        known = [kind.problem_type for kind in KINDS.values()]
+        if problem_type not in (None, *known):
+            raise ModelError(f"{self.ref} was trained for {problem_type}; give a model for {' or '.join(known)}")
+        regression = problem_type == KINDS["regression"].problem_type or self.config.num_labels == 1
         labels = () if regression else tuple(name for _, name in sorted((self.config.id2label or {}).items()))
         return Task("regression" if regression else "single-label", labels, (), "", self.longest(None))
 
@@ -63,40 +77,53 @@ class Checkpoint:
         Raises:
             ModelError: more was asked than the model has positions.
         """
-        limit = int(getattr(self.config, "max_position_embeddings", None) or DEFAULT_MAX_LENGTH)
+        limit = getattr(self.config, "max_position_embeddings", None) or inf
+        if self.config.model_type in OFFSET_POSITIONS:
+            limit -= self.config.pad_token_id + 1
         if asked is not None and asked > limit:
             raise ModelError(f"--max-length {asked} is more than the {limit} positions of {self.ref}; lower it")
         if asked is None and self.artifact:
             return self.artifact.manifest.task.max_length
-        return asked or min(limit, DEFAULT_MAX_LENGTH)
+        return asked or int(min(limit, DEFAULT_MAX_LENGTH))
 
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """Load the fast tokenizer.
 
         Raises:
-            ModelError: there is none, or only a slow one, which production could not run.
+            ModelError: there is none, only a slow one, which production could not run, or another model's.
         """
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"{self.ref} has no tokenizer that can be loaded ({_brief(error)})") from error
+        except Exception as error:  # as above
+            raise ModelError(
+                f"{self.ref} has no tokenizer that can be loaded ({_brief(error)}); add its tokenizer.json"
+            ) from error
         if not tokenizer.is_fast:
             raise ModelError(f"{self.ref} has only a slow tokenizer; add a tokenizer.json to the folder")
+        names = tokenizer.vocab_files_names.values()
+        if not any((self.path / name).is_file() for name in names):  # transformers makes an empty one up
+            raise ModelError(f"{self.ref} has no tokenizer; add its {' or '.join(sorted(names))}")
+        if tokenizer.pad_token_id is None:
+            raise ModelError(f"{self.ref} has a tokenizer without a padding token; name one in tokenizer_config.json")
+        if len(tokenizer) > getattr(self.config, "vocab_size", inf):
+            raise ModelError(
+                f"{self.ref} has a tokenizer of {len(tokenizer)} tokens, and the model knows {self.config.vocab_size}; "
+                "add the tokenizer that it was trained with"
+            )
         return tokenizer
 
     def fresh(self, task: Task, seed: int) -> "PreTrainedModel":
-        """Load the encoder under a head for `task`, drawn from `seed` where the folder has none of that shape."""
+        """Load the encoder under a head for `task`, drawn from `seed` where the folder has none of that shape.
+
+        Raises:
+            ModelError: the folder lacks weights of the encoder itself.
+        """
         from transformers import set_seed
 
         set_seed(seed)
-        model, _ = self._load(
-            num_labels=task.outputs,
-            problem_type=task.facts.problem_type,
-            ignore_mismatched_sizes=True,
-            **_label_names(task),
-        )
+        model, _ = self._load(num_labels=task.outputs, problem_type=task.facts.problem_type, **_label_names(task))
         return model
 
     def trained(self) -> "PreTrainedModel":
@@ -107,10 +134,9 @@ class Checkpoint:
         """
         model, missing = self._load()
         if missing:
-            names = ", ".join(sorted(missing)[:3])
             raise ModelError(
-                f"{self.ref} has no trained weights for {names}; a predecessor must be fine-tuned on the task first: "
-                "run `theseus finetune`"
+                f"{self.ref} has no trained weights for {_first(missing)}; a predecessor must be fine-tuned on the "
+                "task first: run `theseus finetune`"
             )
         return model
 
@@ -122,13 +148,24 @@ class Checkpoint:
         try:
             with quiet():
                 model, report = AutoModelForSequenceClassification.from_pretrained(
-                    self.path, dtype=torch.float32, output_loading_info=True, **changes
+                    self.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **changes
                 )
         except SafetensorError as error:
             raise ModelError(f"{self.ref} holds damaged weights ({_brief(error)}); fetch or train it again") from error
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{self.ref} is no text classifier that can be loaded ({_brief(error)})") from error
-        return model, set(report["missing_keys"])
+        except Exception as error:  # as above
+            raise ModelError(
+                f"{self.ref} is no text classifier that can be loaded ({_brief(error)}); give another model"
+            ) from error
+        missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+        encoder = {
+            name for name in missing if name.startswith(model.base_model_prefix + ".") and ".pooler." not in name
+        }
+        if encoder:
+            raise ModelError(
+                f"{self.ref} has no weights, or none of the shape in its config.json, for {_first(encoder)}; "
+                "fetch or train it again"
+            )
+        return model, missing
 
 
 def open_checkpoint(ref: str) -> Checkpoint:
@@ -223,11 +260,10 @@ def _locate(ref: str) -> Path:
 
 def _download(ref: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(ref, allow_patterns=HUB_FILES))
-    except (OSError, HFValidationError) as error:  # every Hub error but the name's is an OSError
+    except Exception as error:  # OSErrors, and those of whatever HTTP library is underneath
         raise ModelError(
             f"{ref} is no local folder, and the Hub could not give it ({_brief(error)}); "
             "check the name and the network, or give a folder"
@@ -240,10 +276,13 @@ def _label_names(task: Task) -> dict[str, Any]:
     return {"id2label": dict(enumerate(task.labels)), "label2id": {name: i for i, name in enumerate(task.labels)}}
 
 
+def _first(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _origin(artifact: Artifact) -> str:
     return f", {artifact.manifest.parent.path}" if artifact.manifest.parent else ""
 
 
 def _brief(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__
+    return " ".join(str(error).split())[:200].rstrip(".:") or type(error).__name__

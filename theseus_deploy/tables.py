@@ -1,6 +1,9 @@
 """Read tables of text out of what people keep them in: csv, tsv, jsonl, parquet, a folder of splits, the Hub."""
 
+import csv
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,10 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
     "test": ("test", "eval"),
 }
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:.+)?")  # `csv` alone would make datasets read the working directory
+HUB_SECONDS = 10.0
+JSON_TYPES = (bool, int, float, list, dict)
+LONGEST_FIELD = 2**31 - 1  # characters; Python's own limit is 131,072
 
 
 def read_tables(ref: str) -> tuple[dict[str, Table], bool]:
@@ -35,20 +42,25 @@ def read_tables(ref: str) -> tuple[dict[str, Table], bool]:
         return {"train": _read_file(path)}, True
     if ref.startswith("demo:"):
         raise DataError(f"{ref} is no built-in data set; {suggest(ref, list(builtin.DATA))}")
-    if path.suffix[1:] in READERS or ref.startswith((".", "/", "~")):
-        raise DataError(f"{ref} does not exist; give a folder with train/validation/test files, a file, or a Hub id")
+    if _suffix(path) in READERS or not HUB_ID.fullmatch(ref):
+        raise DataError(
+            f"{ref} does not exist; give a folder with train/validation/test files, a file, "
+            "or a Hub id such as nyu-mll/glue:mrpc"
+        )
     return _read_hub(ref), False
 
 
 def _read_folder(folder: Path) -> dict[str, Table]:
-    files: dict[str, Path] = {}
+    files = {}
     for split, names in SPLIT_NAMES.items():
-        for name in names:
-            found = [folder / f"{name}.{suffix}" for suffix in READERS if (folder / f"{name}.{suffix}").is_file()]
-            if len(found) > 1:
-                raise DataError(f"{folder} holds {found[0].name} and {found[1].name}; keep one file a split")
-            if found:
-                files.setdefault(split, found[0])
+        paths = [folder / f"{name}.{suffix}" for name in names for suffix in READERS]
+        found = [path for path in paths if path.is_file()]
+        if len(found) > 1:
+            raise DataError(
+                f"{folder} holds {found[0].name} and {found[1].name}, both of the {split} split; keep one file a split"
+            )
+        if found:
+            files[split] = found[0]
     if not files:
         raise DataError(
             f"{folder} holds no data: no train, validation or test file ending in {', '.join(READERS)}; "
@@ -58,33 +70,77 @@ def _read_folder(folder: Path) -> dict[str, Table]:
 
 
 def _read_file(path: Path) -> Table:
-    reader = READERS.get(path.suffix[1:])
+    reader = READERS.get(_suffix(path))
     if reader is None:
         raise DataError(f"{path} is of an unknown kind; convert it to one of: {', '.join(READERS)}")
     try:
         return reader(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it with `iconv -t utf-8`") from error
-    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise ValueError for what they cannot parse
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    except (ValueError, OSError) as error:  # what pyarrow, json and we raise for what cannot be parsed
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; correct the file") from error
 
 
-def _read_separated(separator: str) -> Callable[[Path], Table]:
-    def read(path: Path) -> Table:
-        import pandas
+def _read_csv(path: Path) -> Table:
+    return _table(_rows(_decode(path), ","))
 
-        if path.stat().st_size == 0:
-            return {}
-        frame = pandas.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        return {str(name): [str(value) for value in frame[name]] for name in frame.columns}
 
-    return read
+def _read_tsv(path: Path) -> Table:
+    """Read quotes as csv has them where that fits, else as plain characters: GLUE's files leave some open."""
+    content = _decode(path)
+    try:
+        plain = _rows(content, "\t", quotes=False)
+    except ValueError:  # a field in quotes holds a tab or a line break
+        return _table(_rows(content, "\t"))
+    try:
+        quoted = _rows(content, "\t")
+    except ValueError:
+        return _table(plain)
+    return _table(quoted if len(quoted) == len(plain) else plain)
+
+
+def _rows(content: str, separator: str, quotes: bool = True) -> list[list[str]]:
+    """Split a file strictly: one wrong quote or separator would shift text and labels without a word."""
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader(
+        io.StringIO(content, newline=""),
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
+        strict=True,
+    )
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if rows and len(row) != len(rows[0]):
+                raise ValueError(f"line {reader.line_num} has {len(row)} fields, and the header has {len(rows[0])}")
+            rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _table(rows: list[list[str]]) -> Table:
+    if not rows:
+        return {}
+    header, *body = rows
+    names = _distinct([name.strip() for name in header])
+    return {name: [row[column] for row in body] for column, name in enumerate(names) if name}
 
 
 def _read_jsonl(path: Path) -> Table:
-    rows = [json.loads(line) for line in path.read_text("utf-8-sig").split("\n") if line.strip()]
-    if any(not isinstance(row, dict) for row in rows):
-        raise ValueError("every line must be a JSON object")
+    rows = []
+    for number, line in enumerate(_decode(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
 
@@ -92,34 +148,76 @@ def _read_jsonl(path: Path) -> Table:
 def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
-    return {name: [_as_text(value) for value in table[name].to_pylist()] for name in table.column_names}
+    with pyarrow.parquet.ParquetFile(path) as file:
+        table = file.read()
+    names = _distinct(table.column_names)
+    return {
+        name: [_as_text(value) for value in column.to_pylist()]
+        for name, column in zip(names, table.columns, strict=True)
+    }
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
-    "csv": _read_separated(","),
-    "tsv": _read_separated("\t"),
+    "csv": _read_csv,
+    "tsv": _read_tsv,
     "jsonl": _read_jsonl,
     "parquet": _read_parquet,
 }
 
 
+def _suffix(path: Path) -> str:
+    return path.suffix[1:].lower()
+
+
+def _decode(path: Path) -> str:
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def _distinct(names: list[str]) -> list[str]:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise ValueError(f"it has {names.count(name)} columns named {name!r}")
+    return names
+
+
 def _read_hub(ref: str) -> dict[str, Table]:
+    from datasets import config as settings
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
     name, _, config = ref.partition(":")
     if name.startswith("glue/"):
         name, config = "nyu-mll/glue", name.removeprefix("glue/")
+    before, answers = settings.HF_HUB_OFFLINE, _hub_answers(name)
+    settings.HF_HUB_OFFLINE = before or not answers  # what was downloaded before serves without the Hub
     try:
         loaded = load_dataset(name, config or None)
-    except (OSError, ValueError, DatasetsError) as error:
+    except Exception as error:  # OSError, ValueError, RuntimeError, and those of whatever HTTP library is underneath
+        reason = _brief(error) if answers else "it cannot be reached"
         raise DataError(
-            f"{ref} is no local path, and the Hub gave no such data set ({_first_line(error)}); "
+            f"{ref} is no local path, and the Hub gave no such data set ({reason}); "
             "check the name and the network, or give a file"
         ) from error
+    finally:
+        settings.HF_HUB_OFFLINE = before
     tables = {split: _hub_table(loaded[hub]) for split, hub in _hub_splits(list(loaded)).items()}
-    return {split: table for split, table in tables.items() if table}
+    tables = {split: table for split, table in tables.items() if table}
+    if not tables:
+        raise DataError(f"{ref} has no split known by name (splits: {', '.join(loaded)}); give a file made of one")
+    return tables
+
+
+def _hub_answers(name: str) -> bool:
+    """Ask once, and soon give up: `load_dataset` alone would try again for half a minute."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(name, timeout=HUB_SECONDS)
+    except HfHubHTTPError:  # an answer, if not the one hoped for
+        return True
+    except Exception:  # no connection: those of whatever HTTP library is underneath
+        return False
+    return True
 
 
 def _hub_splits(names: list[str]) -> dict[str, str]:
@@ -143,11 +241,12 @@ def _hub_table(rows: "Dataset") -> Table:
 
 
 def _as_text(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN: how pandas writes that there is nothing
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bytes):
+        return value.decode()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, JSON_TYPES) else str(value)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,6 +1,6 @@
 """What a model is asked to do: which head, which labels, which metrics. The kinds of task are a table, not branches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,10 +36,11 @@ def softmax(logits: Array) -> Array:
 def _classification_metrics(decisions: Array, references: Array) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+    constant = np.ptp(decisions) == 0 or np.ptp(references) == 0  # no correlation then; sklearn says 0 too, and warns
     return {
         "accuracy": float(accuracy_score(references, decisions)),
         "macro_f1": float(f1_score(references, decisions, average="macro", zero_division=0.0)),
-        "matthews": float(matthews_corrcoef(references, decisions)),
+        "matthews": 0.0 if constant else float(matthews_corrcoef(references, decisions)),
     }
 
 
@@ -152,13 +153,25 @@ class Task:
         Fractions make it a regression; anything else is a class name. Names that are numbers sort as numbers.
         """
         names = set(values)
-        try:
-            numbers = {name: float(name) for name in names}
-        except ValueError:
-            return cls("single-label", tuple(sorted(names)), text, label, max_length)
-        if any(number != int(number) for number in numbers.values()):
+        if are_fractions(names):
             return cls("regression", (), text, label, max_length)
-        return cls("single-label", tuple(sorted(names, key=numbers.__getitem__)), text, label, max_length)
+        numbers = _numbers(names)
+        ordered = sorted(names, key=lambda name: (numbers.get(name, 0.0), name))
+        return cls("single-label", tuple(ordered), text, label, max_length)
+
+
+def are_fractions(names: Collection[str]) -> bool:
+    """Tell whether labels are the numbers of a regression: all of them finite, and one of them no whole number."""
+    return any(number != int(number) for number in _numbers(names).values())
+
+
+def _numbers(names: Collection[str]) -> dict[str, float]:
+    """Return the number that each name stands for, or nothing at all where one stands for none."""
+    try:
+        numbers = {name: float(name) for name in names}
+    except ValueError:
+        return {}
+    return numbers if np.isfinite(list(numbers.values())).all() else {}
 
 
 def _number(value: str, row: int, where: str) -> float:

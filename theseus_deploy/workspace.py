@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theseus_deploy.artifact import claim, write_atomically
+from theseus_deploy.artifact import claim, writable, write_atomically
 from theseus_deploy.errors import ArtifactError
 
 REQUEST = "request.json"
@@ -25,13 +25,14 @@ class Workspace:
         """Begin or continue the training that will end in `out`.
 
         Raises:
-            ArtifactError: `out` is taken, or an unfinished training there was asked for with other values.
+            ArtifactError: `out` is taken or cannot be written, or an unfinished training there was asked for with
+                other values.
         """
         claim(out, overwrite)
         path = out.with_name(out.name + ".partial")
         asked = json.loads(json.dumps(request))
-        if (path / REQUEST).is_file():
-            before = json.loads((path / REQUEST).read_text("utf-8"))
+        before = _before(path)
+        if before is not None:
             if before == asked:
                 return cls(path)
             if not overwrite:
@@ -39,9 +40,10 @@ class Workspace:
                     f"{path} is an unfinished run with {_difference(before, asked)}; repeat that command to resume it, "
                     "or discard it with --overwrite"
                 )
-        if path.exists():
-            shutil.rmtree(path)
-        write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
+        with writable(out):
+            if path.exists():
+                shutil.rmtree(path)
+            write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
         return cls(path)
 
     def last_checkpoint(self) -> Path | None:
@@ -54,9 +56,30 @@ class Workspace:
         shutil.rmtree(self.path)
 
 
+def _before(path: Path) -> dict[str, Any] | None:
+    """Return what the run in `path` was asked, {} if that is damaged, None if there is no run.
+
+    Raises:
+        ArtifactError: `path` is somebody else's.
+    """
+    try:
+        request = json.loads((path / REQUEST).read_text("utf-8"))
+        return request if isinstance(request, dict) else {}
+    except ValueError:
+        return {}
+    except OSError as error:
+        if path.exists() and not (
+            path.is_dir() and all(item.name.startswith(f".{REQUEST}.") for item in path.iterdir())
+        ):
+            raise ArtifactError(
+                f"{path} is in the way and was not written by theseus; move it, or choose another --out"
+            ) from error
+        return None
+
+
 def _difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     old, new = _flat(before), _flat(asked)
-    name = next(name for name in [*old, *new] if old.get(name) != new.get(name))
+    name = next(name for name in [*old, *new] if name not in old or name not in new or old[name] != new[name])
     return f"{name} = {old.get(name)}, not {new.get(name)}"
 
 

@@ -1,0 +1,134 @@
+"""An unfinished training is continued by the request that began it, and by no other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_artifact import PARENT, make
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace
+
+
+def request(**config: Any) -> dict[str, Any]:
+    return Artifact.request("finetune", FinetuneConfig(**config), PARENT, None)
+
+
+def begin(out: Path, overwrite: bool = False, **config: Any) -> Workspace:
+    return Workspace.open(out, request(**config), overwrite)
+
+
+def refuse(out: Path, overwrite: bool = False, **config: Any) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        begin(out, overwrite, **config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def mark(workspace: Workspace) -> Path:
+    """Leave something in the workspace that shows whether it was continued."""
+    path = workspace.path / "checkpoint-10"
+    path.mkdir()
+    return path
+
+
+def test_a_training_begins_beside_its_outcome(tmp_path: Path) -> None:
+    workspace = begin(tmp_path / "deep" / "out")
+    assert workspace.path == tmp_path / "deep" / "out.partial"
+    assert [path.name for path in workspace.path.iterdir()] == [REQUEST]
+    assert begin(tmp_path / "model.v2").path == tmp_path / "model.v2.partial"
+
+
+def test_the_same_request_resumes(tmp_path: Path) -> None:
+    left = mark(begin(tmp_path / "out", report_to=("wandb",)))
+    assert begin(tmp_path / "out", report_to=("wandb",)).path == left.parent
+    assert left.exists()
+
+
+def test_another_request_is_refused_with_the_value_that_differs(tmp_path: Path) -> None:
+    left = mark(begin(tmp_path / "out", lr=1e-4))
+    assert refuse(tmp_path / "out", lr=2e-4) == (
+        f"{left.parent} is an unfinished run with config.lr = 0.0001, not 0.0002; repeat that command to resume it, "
+        "or discard it with --overwrite"
+    )
+    assert "config.max_steps = None, not 5" in refuse(tmp_path / "out", lr=1e-4, max_steps=5)
+    assert left.exists()
+
+
+def test_a_key_of_another_version_is_a_difference(tmp_path: Path) -> None:
+    Workspace.open(tmp_path / "out", {"stage": "finetune", "config": {"old": None}}, overwrite=False)
+    with pytest.raises(ArtifactError, match=r"config\.old = None, not None"):
+        Workspace.open(tmp_path / "out", {"stage": "finetune", "config": {}}, overwrite=False)
+
+
+def test_overwriting_discards_another_request(tmp_path: Path) -> None:
+    left = mark(begin(tmp_path / "out", lr=1e-4))
+    begin(tmp_path / "out", overwrite=True, lr=2e-4)
+    assert not left.exists()
+    mark(begin(tmp_path / "out", lr=2e-4))
+
+
+def test_a_request_that_cannot_be_read_is_another_one(tmp_path: Path) -> None:
+    workspace = begin(tmp_path / "out")
+    for damage in ("{", "[]", "\xff"):
+        (workspace.path / REQUEST).write_text(damage, "latin-1")
+        assert "or discard it with --overwrite" in refuse(tmp_path / "out")
+    begin(tmp_path / "out", overwrite=True)
+    begin(tmp_path / "out")
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+    foreign = tmp_path / "out.partial"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        assert "is in the way and was not written by theseus; move it, or choose another --out" in refuse(
+            tmp_path / "out", overwrite
+        )
+    assert (foreign / "thesis.tex").exists()
+    (tmp_path / "two.partial").write_text("x")
+    assert "is in the way" in refuse(tmp_path / "two", True)
+
+
+def test_a_beginning_that_was_killed_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    begin(tmp_path / "out").close()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / f".{REQUEST}.k2j1").write_text("{")
+    assert [path.name for path in begin(tmp_path / "out").path.iterdir()] == [REQUEST]
+
+
+def test_a_place_that_is_taken_is_refused_before_the_training(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    assert "exists already" in refuse(tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+    begin(tmp_path / "out", overwrite=True)
+    assert Artifact.exists(tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "cannot be written (Not a directory); free space or choose another --out" in refuse(
+        tmp_path / "file" / "out"
+    )
+
+
+def test_the_last_checkpoint_is_the_newest_that_is_whole(tmp_path: Path) -> None:
+    workspace = begin(tmp_path / "out")
+    assert workspace.last_checkpoint() is None
+    for step, whole in ((9, True), (10, True), (200, True), (1000, False)):
+        folder = workspace.path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(b"x")
+        if whole:
+            (folder / COMPLETE).touch()
+    assert workspace.last_checkpoint() == workspace.path / "checkpoint-200"
+
+
+def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
+    workspace = begin(tmp_path / "out")
+    mark(workspace)
+    workspace.close()
+    assert list(tmp_path.iterdir()) == []
