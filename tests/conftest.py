@@ -1,10 +1,14 @@
 """A tiny model and a tiny corpus, made here, so that every test walks the true pipeline, offline and in seconds."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are slower on two threads; before torch is loaded
+
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece

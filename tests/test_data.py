@@ -265,3 +265,14 @@ def test_an_unknown_label_is_refused_where_it_stands() -> None:
     split = Split("test", [("a", "b"), ("c", "d")], ["yes", "maybe"])
     with pytest.raises(DataError, match=r"ref \(test\), row 2: label 'maybe' is not one the model knows \(no, yes\)"):
         tokenise(split, PAIR, make_tokenizer(), "ref")
+
+
+def test_a_sample_is_the_same_each_time_and_keeps_the_order() -> None:
+    split = Split("test", [(str(row),) for row in range(100)], [str(row) for row in range(100)])
+    sample = split.sample(10)
+    assert sample == split.sample(10)
+    rows = [int(label) for label in sample.labels]
+    assert rows == sorted(rows)
+    assert len(set(rows)) == 10
+    assert [text for (text,) in sample.texts] == sample.labels
+    assert split.sample(None) is split.sample(100) is split

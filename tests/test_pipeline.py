@@ -1,6 +1,5 @@
 """A whole recipe on a tiny model: every stage, then what is skipped, and what is done again."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,8 +21,8 @@ compress: {{layers: {layers}, max-steps: 30, batch-size: 16, lr: 1.0e-3, precisi
 export:
   - {{of: predecessor}}
   - {{of: successor, quantize: dynamic}}
-benchmark: {{batch: [1], min-samples: 5, max-seconds: 3, min-label-loyalty: {loyalty}}}
 """
+BENCHMARK = "benchmark: {batch: [1], min-samples: 5, max-seconds: 3, max-size-ratio: 0.01}"  # no model is so small
 FOLDERS = ["predecessor", "predecessor-onnx-fp32", "successor", "successor-onnx-int8"]
 REPORTS = ["report.html", "report.json", "report.md"]
 
@@ -34,10 +33,9 @@ def test_a_recipe_runs_once_and_then_only_what_changed(
     tmp_path: Path,
     theseus: Callable[..., Ran],  # noqa: F811
 ) -> None:
-    def write(layers: int = 2, loyalty: float = 0.0) -> None:
-        (tmp_path / "recipe.yaml").write_text(
-            RECIPE.format(model=encoder_only, data=corpus, layers=layers, loyalty=loyalty)
-        )
+    def write(layers: int, benchmark: str) -> None:
+        recipe = RECIPE.format(model=encoder_only, data=corpus, layers=layers)
+        (tmp_path / "recipe.yaml").write_text(recipe + benchmark)
 
     def go() -> tuple[Ran, dict[str, int]]:
         ran = theseus("run", tmp_path / "recipe.yaml")
@@ -45,35 +43,32 @@ def test_a_recipe_runs_once_and_then_only_what_changed(
         return ran, {**stamps, "report": (out / "report.json").stat().st_mtime_ns}
 
     out = tmp_path / "recipe"
-    write()
+    write(2, BENCHMARK)
     first, before = go()
-    assert first.code == 0, first.err
+    assert first.code == 3, first.err  # the gate fails, and what was made is kept
     assert sorted(path.name for path in out.iterdir()) == sorted([*FOLDERS, *REPORTS])
     assert "successor-onnx-int8" in first.out
     report = BenchmarkReport.open(out / "report.json")
     assert len(report.candidates) == 3
     assert {one.runtime for one in report.candidates} == {"torch", "onnxruntime"}
-    assert report.verdict == "pass"
+    assert report.verdict == "fail"
     parent = Artifact.open(out / "successor").manifest.parent
     assert parent is not None
     assert parent.sha256 == Artifact.open(out / "predecessor").sha256
 
     again, stamps = go()
-    assert stamps == before
+    assert (again.code, stamps) == (3, before)
     assert again.err.count("nothing changed, kept") == 5
 
-    write(layers=3, loyalty=1.0)
+    write(3, "")
     changed, after = go()
-    assert {name for name in after if after[name] == before[name]} == {"predecessor", "predecessor-onnx-fp32"}
+    assert changed.code == 0, changed.err
+    assert {name for name in after if after[name] == before[name]} == {"predecessor", "predecessor-onnx-fp32", "report"}
     assert Artifact.open(out / "successor-onnx-int8").manifest.layers == 3
-    gated = BenchmarkReport.open(out / "report.json")
-    assert {gate.name for gate in gated.gates} == {"label-loyalty"}
-    assert gated.verdict in ("fail", "inconclusive")  # 40 steps do not make a successor that agrees on everything
-    assert changed.code == gated.exit_code
 
 
 def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
-    text = RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2, loyalty=0)
+    text = RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2)
     with pytest.raises(DataError):
         run(Recipe.parse(text, "recipe"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -90,7 +85,7 @@ def test_the_demo_is_a_recipe_that_ships() -> None:
 
 
 def test_keys_set_once_hold_for_every_stage() -> None:
-    recipe = Recipe.parse(RECIPE.format(model="a", data="b", layers=2, loyalty=0), "recipe")
+    recipe = Recipe.parse(RECIPE.format(model="a", data="b", layers=2) + BENCHMARK, "recipe")
     assert recipe.finetune is not None
     assert recipe.benchmark is not None
     stages = [recipe.finetune, recipe.compress, recipe.exports[0].config, recipe.benchmark]

@@ -170,7 +170,7 @@ class BenchmarkConfig(Config):
     """What `theseus benchmark` can be asked: shapes in inputs and tokens, times in seconds, gates as limits.
 
     Every batch size is also measured at the data's own lengths, tokenisation included. `min_samples` is for each
-    candidate and shape; `max_seconds` is for all the timing together.
+    candidate and shape; `max_seconds` is for all the timing together; `max_rows` bounds the rows that are scored.
     """
 
     batch: tuple[int, ...] = (1, 8)
@@ -178,6 +178,7 @@ class BenchmarkConfig(Config):
     runtime: Runtime = "auto"
     min_samples: int = 30
     max_seconds: float = 120.0
+    max_rows: int | None = None
     max_p50_ratio: float | None = None
     max_p95_ratio: float | None = None
     max_metric_drop: float | None = None
@@ -193,6 +194,7 @@ class BenchmarkConfig(Config):
             raise ConfigError("--batch is empty; give at least one batch size, such as 1")
         self._at_least("min_samples", 5)
         self._at_least("max_seconds", 1)
+        self._at_least("max_rows", 1)
         self._at_least("max_p50_ratio", 0)
         self._at_least("max_p95_ratio", 0)
         self._at_least("max_size_ratio", 0)

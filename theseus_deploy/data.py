@@ -34,7 +34,7 @@ TEXT_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "sentiment", "category", "class", "intent", "target", "score")
 NO_LABEL = ("", "nan", "null")  # how writers of tables spell that there is none
 HELD_OUT = 0.1  # the share of train that stands in for a validation split that is not there
-HELD_OUT_SEED = 2020  # never the run's seed: every stage must hold out the same rows
+HELD_OUT_SEED = 2020  # never the run's seed: every stage and every run must choose the same rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Split:
     def take(self, rows: list[int], name: str) -> "Split":
         """Return the rows asked for, as a split of its own."""
         return Split(name, [self.texts[row] for row in rows], [self.labels[row] for row in rows])
+
+    def sample(self, rows: int | None) -> "Split":
+        """Return at most so many rows, in their order, drawn the same each time."""
+        if rows is None or rows >= len(self):
+            return self
+        return self.take(sorted(random.Random(HELD_OUT_SEED).sample(range(len(self)), rows)), self.name)
 
 
 @dataclass(frozen=True)

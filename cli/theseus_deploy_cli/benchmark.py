@@ -31,8 +31,13 @@ def command(
     runtime: Annotated[
         Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")
     ] = BenchmarkConfig.runtime,
-    min_samples: Annotated[int, typer.Option(help="Samples at least, of every candidate at every shape.")] = BenchmarkConfig.min_samples,
+    min_samples: Annotated[
+        int, typer.Option(help="Samples at least, of every candidate at every shape.")
+    ] = BenchmarkConfig.min_samples,
     max_seconds: Annotated[float, typer.Option(help="Time for all timing together.")] = BenchmarkConfig.max_seconds,
+    max_rows: Annotated[
+        int | None, typer.Option(help="Rows to score, drawn once from test or validation; all by default.")
+    ] = BenchmarkConfig.max_rows,
     report: Annotated[
         list[Path] | None,
         typer.Option(help="Write the report: .json, .md, .html or .xml (JUnit). Repeatable.", metavar="FILE"),

@@ -87,7 +87,7 @@ class _Measured:
 def _benchmark(
     contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig, progress: Progress
 ) -> BenchmarkReport:
-    baseline, split = contenders[0], corpus.for_scoring()
+    baseline, split = contenders[0], corpus.for_scoring().sample(config.max_rows)
     task = baseline.task
     check_gates(config, task)
     references = np.array(task.encode(split.labels, f"{corpus.ref} ({split.name})"))
