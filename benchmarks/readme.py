@@ -19,7 +19,7 @@ def with_table(text: str, report: BenchmarkReport) -> str:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     source = "From [`benchmarks/results/demo.json`](benchmarks/results/demo.json), made by `make demo`."
-    return f"{before}{BEGIN}{summary(report)}\n{source}\n{END}{after}"
+    return f"{before}{BEGIN}\n{summary(report)}\n\n{source}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
-from theseus_deploy.errors import ArtifactError
+from theseus_deploy.errors import ArtifactError, ConfigError
 from theseus_deploy.finetune import finetune_checkpoint
 
 CONTRACT = {
@@ -128,6 +128,15 @@ def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: P
     assert not partial.exists()
     one, other = (Artifact.open(tmp_path / name) for name in ("straight", "killed"))
     assert one.files["model.safetensors"] == other.files["model.safetensors"]
+
+
+def test_several_processes_are_refused_before_anything_is_written(
+    tiny_bert: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes were launched"):
+        compress(tiny_bert, corpus, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unfinished_run_is_not_continued_with_another_configuration(

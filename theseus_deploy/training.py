@@ -51,9 +51,14 @@ class Plan:
 
     @classmethod
     def of(cls, config: TrainingConfig, rows: int) -> "Plan":
-        """Count the steps that `config` asks for on `rows` rows, over all processes of a distributed run."""
-        batch = config.batch_size * config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-        steps_per_epoch = ceil(rows / batch)
+        """Count the steps that `config` asks for on `rows` rows.
+
+        Raises:
+            ConfigError: a launcher started several processes, each of which would write the result.
+        """
+        if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+            raise ConfigError(f"{processes} processes were launched, and 1 can train yet; start theseus by itself")
+        steps_per_epoch = ceil(rows / (config.batch_size * config.accumulate))
         return cls(config.max_steps or ceil(config.epochs * steps_per_epoch), steps_per_epoch)
 
 
@@ -323,7 +328,6 @@ def _arguments(
         label_names=["labels"],
         report_to=list(config.report_to) or "none",
         disable_tqdm=True,
-        ddp_find_unused_parameters=True,
     )
 
 

@@ -52,9 +52,6 @@ def run() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # OpenMP's threads wait for each other by spinning. Beside another busy process that costs a factor of five, and
-    # spinning this much less costs nothing on a quiet machine (benchmarks/results/spinning.json).
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     try:
         code = app(standalone_mode=False)
     except TheseusError as error:

@@ -28,7 +28,9 @@ Text = Annotated[
     typer.Option(help="The column that holds the text, or two of them: `premise,hypothesis`.", metavar="A[,B]"),
 ]
 Label = Annotated[str | None, typer.Option(help="The column that holds the label.", metavar="C")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace DIR, or discard an unfinished run there.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace DIR, or discard an unfinished run of another configuration.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Seed = Annotated[int, typer.Option(help="All randomness follows from it.", rich_help_panel=MACHINE)]

@@ -12,19 +12,10 @@ SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconcl
 
 def render(report: BenchmarkReport) -> str:
     """Return the report as markdown."""
-    columns = words.columns(report)
-    everyone = (report.baseline, *report.candidates)
-    texts = {key: words.cells(report, key) for key in columns}
-    header = ["candidate", "p50 ms", "ratio [95 %]", *(_header(columns[key]) for key in columns if key != "p50")]
-    rows = []
-    for position, one in enumerate(everyone):
-        ratio = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
-        others = [texts[key][position].strip() for key in columns if key != "p50"]
-        rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
     parts = [
         f"## theseus benchmark: {SIGNS[report.verdict]}",
         f"**{_escape(words.winner_line(report))}** {words.verdict_line(report)}",
-        _table(header, rows),
+        summary(report),
     ]
     if report.gates:
         parts.append(
@@ -57,7 +48,7 @@ def render(report: BenchmarkReport) -> str:
                 words.ratio_cell(latency),
             ]
             for position in range(len(report.baseline.latency))
-            for one in everyone
+            for one in (report.baseline, *report.candidates)
             for latency in [one.latency[position]]
         ),
         text_columns=2,
@@ -72,6 +63,20 @@ def render(report: BenchmarkReport) -> str:
         f"sha256 `{report.data['sha256'][:16]}`\n\n</details>",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def summary(report: BenchmarkReport) -> str:
+    """Return the table of all candidates, at the shape that production pays for."""
+    columns = words.columns(report)
+    everyone = (report.baseline, *report.candidates)
+    texts = {key: words.cells(report, key) for key in columns}
+    header = ["candidate", "p50 ms", "ratio [95 %]", *(_header(columns[key]) for key in columns if key != "p50")]
+    rows = []
+    for position, one in enumerate(everyone):
+        ratio = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
+        others = [texts[key][position].strip() for key in columns if key != "p50"]
+        rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
+    return _table(header, rows)
 
 
 def _header(column: words.Column) -> str:
