@@ -22,8 +22,8 @@ help: ## list the targets
 demo: $(VENV)/.demo ## fine-tune, compress, export and benchmark the built-in model, offline
 	$(RUN)/theseus demo $(ARGS)
 
-test: $(VENV)/.dev ## run the test suite; ARGS="-k name" chooses
-	$(RUN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the test suite on two cores; ARGS="-k name" chooses
+	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev $(VENV)/.demo ## run the long tests, on the real model
 	$(RUN)/python -m pytest -m slow $(ARGS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from theseus_deploy.artifact import Artifact, Manifest, Source
+from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import open_data
@@ -52,6 +52,7 @@ def finetune_checkpoint(
     Raises:
         TheseusError: the model, the data or `out` cannot be used; nothing is written then.
     """
+    claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     corpus = open_data(data, text, label)
     train, validation = corpus.for_training()

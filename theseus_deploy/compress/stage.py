@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from theseus_deploy.artifact import Artifact, Manifest, Source
+from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
@@ -55,6 +55,7 @@ def compress_checkpoint(
     Raises:
         TheseusError: the predecessor, the data, the map or `out` cannot be used; nothing is written then.
     """
+    claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     module_map = map_of(config, count_layers(checkpoint.config))
     corpus = open_data(data, text, label, checkpoint.task)

@@ -112,6 +112,7 @@ def export_checkpoint(
         TheseusError: the checkpoint, the data or `out` cannot be used, or the graph answers otherwise than the
             checkpoint; nothing is written then.
     """
+    claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     task = checkpoint.task
     corpus = open_data(data, text, label, task) if data else None
@@ -120,7 +121,6 @@ def export_checkpoint(
     request = Artifact.request("export", config, checkpoint.parent, corpus)
     if reuse and (kept := Artifact.kept(out, request)):
         return kept
-    claim(out, overwrite or reuse)
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], len(task.text) or 1)
     model, tokenizer = checkpoint.trained(), checkpoint.tokenizer()
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
