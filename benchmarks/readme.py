@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.views import words
 from theseus_deploy.benchmark.views.markdown import summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,8 @@ def with_table(text: str, report: BenchmarkReport) -> str:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     source = "From [`benchmarks/results/demo.json`](benchmarks/results/demo.json), made by `make demo`."
-    return f"{before}{BEGIN}\n{summary(report)}\n\n{source}\n\n{END}{after}"
+    facts = f"{words.method_line(report)} {words.noise_line(report)}"
+    return f"{before}{BEGIN}\n{summary(report)}\n\n{facts} {source}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
