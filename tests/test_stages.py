@@ -85,7 +85,9 @@ def test_what_was_asked_before_is_reused_and_anything_else_is_not(
 ) -> None:
     created = compress(tiny_bert, corpus, tmp_path / "out").manifest
     stamp = (tmp_path / "out" / "theseus.json").stat().st_mtime_ns
-    assert compress(tiny_bert, corpus, tmp_path / "out", reuse=True).manifest == created
+    kept = compress(tiny_bert, corpus, tmp_path / "out", reuse=True)
+    assert kept.manifest == created
+    assert kept.to_json() == json.loads((tmp_path / "out" / "theseus.json").read_text())
     assert (tmp_path / "out" / "theseus.json").stat().st_mtime_ns == stamp
     with pytest.raises(ArtifactError, match="exists already"):
         compress(tiny_bert, corpus, tmp_path / "out")

@@ -173,6 +173,11 @@ class Artifact:
         """Hash the content: what a child names as its parent's hash."""
         return _hash_of_hashes({name: facts["sha256"] for name, facts in self.files.items()})
 
+    def to_json(self) -> dict[str, Any]:
+        """Return `theseus.json` as it was written, with the versions, the machine and the moment of then."""
+        content: dict[str, Any] = json.loads((self.path / MANIFEST).read_text("utf-8"))
+        return content
+
     @property
     def bytes(self) -> int:
         """Add up the sizes of the files."""

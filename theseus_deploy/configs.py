@@ -160,6 +160,8 @@ class ExportConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.device == "cuda":
+            raise ConfigError("--device cuda, but export runs on the CPU only; use --device cpu")
         self._within("opset", 18, 23)
         if self.atol <= 0:
             raise ConfigError(f"--atol {self.atol} is not above 0; the usual is 1e-4")

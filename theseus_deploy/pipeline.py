@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from theseus_deploy.artifact import Artifact, Manifest
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
 from theseus_deploy.errors import ConfigError, suggest
@@ -95,7 +95,7 @@ class Recipe:
             label=recipe.get("label"),
             finetune=section(FinetuneConfig, recipe["finetune"], "finetune") if "finetune" in recipe else None,
             compress=section(CompressConfig, recipe.get("compress", {}), "compress"),
-            exports=tuple(_export(section, item, where) for item in recipe.get("export", ())),
+            exports=_exports(section, recipe.get("export", []), where),
             benchmark=section(BenchmarkConfig, recipe["benchmark"], "benchmark") if "benchmark" in recipe else None,
         )
 
@@ -130,9 +130,10 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
 
     def stage(name: str, make: Callable[[Path], Artifact]) -> None:
         progress.say(f"— {name}")
-        before = _manifest(out / name)
-        folders[name] = make(out / name).path
-        if _manifest(out / name) == before:
+        before = Artifact.open(out / name).to_json() if Artifact.exists(out / name) else None
+        made = make(out / name)
+        folders[name] = made.path
+        if made.to_json() == before:
             progress.say("nothing changed, kept")
 
     if (finetuning := recipe.finetune) is not None:
@@ -173,23 +174,29 @@ def _benchmark(
     from theseus_deploy.benchmark.stage import benchmark_paths, request
     from theseus_deploy.benchmark.views import save
 
-    asked = request(candidates, baseline, recipe.data, recipe.text, recipe.label, config)
-    if all(path.is_file() for path in files) and (report := BenchmarkReport.open(files[0])).request == asked:
-        progress.say("nothing changed, kept")
-        return report
+    if all(path.is_file() for path in files):
+        report = BenchmarkReport.open(files[0])
+        if report.request == request(candidates, baseline, recipe.data, recipe.text, recipe.label, config):
+            progress.say("nothing changed, kept")
+            return report
     report = benchmark_paths(candidates, baseline, recipe.data, recipe.text, recipe.label, config, progress)
     save(report, files)
     return report
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    return Artifact.open(folder).manifest if Artifact.exists(folder) else None
 
 
 def _columns(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     return tuple(value) if isinstance(value, list) else tuple(str(value).split(","))
+
+
+def _exports(section: Callable[..., ExportConfig], items: Any, where: str) -> tuple[Export, ...]:
+    exports = tuple(_export(section, item, where) for item in (items if isinstance(items, list) else [items]))
+    folders = [export.folder for export in exports]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{where}: export asks for {folder} {folders.count(folder)} times; keep one of them")
+    return exports
 
 
 def _export(section: Callable[..., ExportConfig], item: Any, where: str) -> Export:

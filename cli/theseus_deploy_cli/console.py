@@ -156,7 +156,7 @@ def print_outcome(outcome: "Outcome", as_json: bool) -> int:
 def print_artifact(artifact: "Artifact", as_json: bool) -> None:
     """Print what a stage made: its manifest, or the few lines of it that a person wants."""
     if as_json:
-        print_json({"path": str(artifact.path), **artifact.manifest.to_json(), "files": artifact.files})
+        print_json({"path": str(artifact.path), **artifact.to_json()})
         return
     manifest = artifact.manifest
     print(f"{artifact.path}  ({manifest.kind}, {manifest.precision})")

@@ -73,6 +73,7 @@ COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
         (("predict", "../model", "hello"), ["theseus.json"]),
         (("export", "../encoder", "--out", "out"), ["theseus finetune"]),
         (("export", "../model", "--out", "out", "--opset", "3"), ["--opset 3", "18..23"]),
+        (("export", "../model", "--out", "out", "--device", "cuda"), ["--device cuda", "CPU only"]),
         (
             ("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--report", "r.pdf"),
             [".pdf", ".html"],
@@ -147,6 +148,8 @@ def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path
         ("- a\n", ["no mapping"]),
         ("model: [\n", ["no YAML"]),
         ("model: a\ndata: b\nexport: [{of: teacher}]\n", ["predecessor|successor"]),
+        ("model: a\ndata: b\nexport:\n", ["predecessor|successor", "not None"]),
+        ("model: a\ndata: b\nexport: [{of: successor}, {of: successor}]\n", ["successor-onnx-fp32 2 times"]),
     ],
 )
 def test_an_unreadable_recipe_names_the_key(theseus: Theseus, place: Path, recipe: str, expected: list[str]) -> None:
