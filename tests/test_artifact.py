@@ -83,7 +83,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     assert content.keys() == CONTRACT | ADDED
     assert content["schema"] == 1
     assert content["parent"] == {"path": "encoder", "sha256": "0" * 64}
-    assert content["task"].keys() == {"kind", "labels", "text", "label", "max_length"}
+    assert content["task"].keys() == {"kind", "labels", "text", "label", "max_length", "metric"}
     assert content["machine"].keys() == {"cpu", "isa", "cores"}
     assert content["data"] == {"ref": "tweets.csv", "sha256": CORPUS.sha256, "rows": {"train": 2}}
     assert content["versions"]["torch"]

@@ -75,7 +75,7 @@ def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpu
 
 
 def test_the_demo_is_a_recipe_that_ships() -> None:
-    recipe = Recipe.demo()
+    recipe = Recipe.shipped("demo")
     assert (recipe.model, recipe.data) == ("demo:minilm", "demo:tweets")
     assert recipe.finetune is not None
     assert recipe.compress.layers == 3
@@ -91,3 +91,11 @@ def test_keys_set_once_hold_for_every_stage() -> None:
     stages = [recipe.finetune, recipe.compress, recipe.exports[0].config, recipe.benchmark]
     assert {stage.seed for stage in stages} == {3}
     assert {stage.threads for stage in stages} == {1}
+
+
+@pytest.mark.parametrize("spelled", ["'one, two'", "[one, two]"])
+def test_columns_are_named_by_a_list_or_as_on_the_command_line(spelled: str) -> None:
+    recipe = Recipe.parse(f"{{model: a, data: b, text: {spelled}, label: {spelled}}}", "recipe")
+    assert (recipe.text, recipe.label) == (("one", "two"), "one,two")
+    recipe = Recipe.parse("{model: a, data: b}", "recipe")
+    assert (recipe.text, recipe.label) == (None, None)

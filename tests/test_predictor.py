@@ -54,7 +54,7 @@ def test_int8_mostly_agrees_with_the_checkpoint(int8_bundle: Path, tiny_bert: Pa
 
 
 def test_pairs_and_numbers(pair_bundle: Path, pair_successor: Path, pairs: Path) -> None:
-    table = read_tables(str(pairs))[0]["train"]
+    table = read_tables(str(pairs)).splits["train"]
     columns = [table["first"][:20], table["second"][:20]]
     predictor = Predictor(pair_bundle, threads=1)
     answers = predictor.predict(list(zip(*columns, strict=True)))

@@ -2,11 +2,14 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -38,7 +41,7 @@ def test_finetune_makes_a_predecessor_out_of_an_encoder(encoder_only: Path, corp
     assert manifest["task"]["labels"] == ["negative", "positive"]
     assert manifest["config"] == config.to_json()
     assert manifest["parent"]["path"] == str(encoder_only)
-    assert set(manifest["scores"]["validation"]) == {"accuracy", "macro_f1", "matthews"}
+    assert set(manifest["scores"]["validation"]) == {"accuracy", "f1", "macro_f1", "matthews"}
     assert artifact.check_files() == []
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.id2label == {0: "negative", 1: "positive"}
@@ -64,12 +67,14 @@ def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(
 ) -> None:
     artifact = compress(tiny_bert, corpus, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["config.json", "model.safetensors", "theseus.json", "tokenizer.json", "tokenizer_config.json"]
+    assert names == [
+        "config.json", "log.jsonl", "model.safetensors", "theseus.json", "tokenizer.json", "tokenizer_config.json",
+    ]  # fmt: skip
     manifest = json.loads((tmp_path / "out" / "theseus.json").read_text())
     assert manifest.keys() >= CONTRACT
     assert manifest["module_map"] == [[0, 1], [2, 3]]
     assert (manifest["stage"], manifest["layers"], manifest["precision"]) == ("compress", 2, "fp32")
-    assert set(manifest["scores"]) == {"predecessor", "validation"}
+    assert set(manifest["scores"]) == {"predecessor", "validation", "retained"}
     assert set(manifest["files"]) == set(names) - {"theseus.json"}
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert (model.config.num_hidden_layers, model.num_parameters()) == (2, artifact.manifest.parameters)
@@ -108,14 +113,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert weights("one", 1) == weights("again", 1) != weights("other", 2)
 
 
-def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: Path, tmp_path: Path) -> None:
-    def start(out: Path) -> subprocess.Popen[bytes]:
-        words = ["compress", tiny_bert, "--data", corpus, "--out", out, "--layers", "2", "--max-steps", "400",
-                 "--batch-size", "16", "--precision", "fp32", "--threads", "1", "--quiet"]  # fmt: skip
-        command = [sys.executable, "-c", "from theseus_deploy_cli.main import run; run()", *map(str, words)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start(tiny_bert: Path, corpus: Path, out: Path) -> subprocess.Popen[bytes]:
+    words = ["compress", tiny_bert, "--data", corpus, "--out", out, "--layers", "2", "--max-steps", "400",
+             "--batch-size", "16", "--precision", "fp32", "--threads", "1", "--thaw", "all", "--quiet"]  # fmt: skip
+    command = [sys.executable, "-c", "from theseus_deploy_cli.main import run; run()", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-    straight, killed = start(tmp_path / "straight"), start(tmp_path / "killed")
+
+def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: Path, tmp_path: Path) -> None:
+    straight, killed = (start(tiny_bert, corpus, tmp_path / name) for name in ("straight", "killed"))
     partial = tmp_path / "killed.partial"
     while not list(partial.glob("checkpoint-*/complete")):
         assert killed.poll() is None
@@ -125,18 +131,68 @@ def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: P
     assert not (tmp_path / "killed").exists()
     saved = max(int(path.parent.name.split("-")[1]) for path in partial.glob("checkpoint-*/complete"))
     assert 0 < saved < 400
-    resumed = start(tmp_path / "killed")
+    resumed = start(tiny_bert, corpus, tmp_path / "killed")
     assert (straight.wait(), resumed.wait()) == (0, 0)
     assert not partial.exists()
     one, other = (Artifact.open(tmp_path / name) for name in ("straight", "killed"))
-    assert one.files["model.safetensors"] == other.files["model.safetensors"]
+    assert one.sha256 == other.sha256
 
 
-def test_several_processes_are_refused_before_anything_is_written(
+def test_a_run_that_was_killed_between_its_result_and_its_end_is_finished_by_the_same_command(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    done = compress(tiny_bert, corpus, tmp_path / "out")
+    (tmp_path / "out.partial" / "checkpoint-12").mkdir(parents=True)
+    assert compress(tiny_bert, corpus, tmp_path / "out").to_json() == done.to_json()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(ArtifactError, match="out exists already; choose another --out, or replace it"):
+        compress(tiny_bert, corpus, tmp_path / "out", replace(SHORT, seed=9))
+
+
+@pytest.mark.slow
+def test_a_compress_that_is_killed_at_random_moments_ends_bit_equal(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    assert start(tiny_bert, corpus, tmp_path / "straight").wait() == 0
+    draw, kills = random.Random(4), 0
+    while True:
+        running = start(tiny_bert, corpus, tmp_path / "killed")
+        try:
+            assert running.wait(timeout=draw.uniform(2, 12)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            kills += 1
+            assert not (tmp_path / "killed").exists() or Artifact.open(tmp_path / "killed").check_files() == []
+        assert kills < 40
+    assert kills >= 2
+    one, other = (Artifact.open(tmp_path / name) for name in ("straight", "killed"))
+    assert one.sha256 == other.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"report_to": ("tensorbord",)}, "--report-to tensorbord is no tracker .*; did you mean 'tensorboard'"),
+        ({"report_to": ("wandb",)}, "--report-to wandb is not installed; install it with `pip install wandb`"),
+        ({"precision": "fp16", "method": "truncate", "device": "cpu"}, "--precision fp16 needs a GPU"),
+    ],
+)
+def test_what_the_trainer_cannot_do_is_refused_before_anything_is_written(
+    tiny_bert: Path, corpus: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compress(tiny_bert, corpus, tmp_path / "out", replace(SHORT, **change))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_anything_is_written(
     tiny_bert: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="2 processes were launched"):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="--batch-size 16 cannot be divided among 3 processes"):
         compress(tiny_bert, corpus, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

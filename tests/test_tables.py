@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Thread
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import pyarrow
 import pyarrow.parquet
@@ -35,9 +37,9 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(ref: str) -> Table:
-    tables, one_file = read_tables(ref)
-    assert one_file
-    return tables["train"]
+    tables = read_tables(ref)
+    assert tables.one_file
+    return dict(tables.splits["train"])
 
 
 def refuse(ref: str) -> str:
@@ -187,13 +189,13 @@ def test_a_folder_is_read_by_its_split_names(write: Write) -> None:
     write("a/test.csv", "text,label\nc,z\n")
     write("a/notes.csv", "what,ever\n")
     folder = Path(write("a/README.md", "x")).parent
-    tables, one_file = read_tables(str(folder))
-    assert not one_file
-    texts = {split: table["text"] for split, table in tables.items()}
+    tables = read_tables(str(folder))
+    assert not tables.one_file
+    texts = {split: table["text"] for split, table in tables.splits.items()}
     assert texts == {"train": ["a"], "validation": ["b"], "test": ["c"]}
     for alias in ("val", "valid", "validation"):
         (folder / "dev.jsonl").rename(folder / f"{alias}.jsonl")
-        assert read_tables(str(folder))[0]["validation"]["text"] == ["b"]
+        assert read_tables(str(folder)).splits["validation"]["text"] == ["b"]
         (folder / f"{alias}.jsonl").rename(folder / "dev.jsonl")
 
 
@@ -222,30 +224,101 @@ def test_a_builtin_mistyped_is_suggested() -> None:
     assert "did you mean 'demo:tweets'?" in refuse("demo:tweet")
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as one data set needs: owner/reviews, of two csv files."""
+def hub_files(configs: dict[str, tuple[Any, dict[str, dict[str, Any]]]]) -> dict[str, bytes]:
+    """A data set as the Hub keeps it: a card that names each configuration's features, and parquet without them."""
+    card: dict[str, list[Any]] = {"configs": [], "dataset_info": []}
+    files = {}
+    for name, (features, splits) in configs.items():
+        paths = [{"split": split, "path": f"{name}/{split}-*"} for split in splits]
+        card["configs"].append({"config_name": name, "data_files": paths})
+        card["dataset_info"].append(
+            {"config_name": name, "features": [{"name": column, **feature} for column, feature in features.items()]}
+        )
+        for split, columns in splits.items():
+            target = pyarrow.BufferOutputStream()
+            pyarrow.parquet.write_table(pyarrow.table(columns), target)
+            files[f"{name}/{split}-00000-of-00001.parquet"] = target.getvalue().to_pybytes()
+    return {"README.md": f"---\n{json.dumps(card)}\n---\n".encode(), **files}  # JSON is YAML
 
-    files: ClassVar = {"README.md": "# Reviews", "train.csv": "text,label\na,1\nb,0\n", "test.csv": "text,label\nc,1\n"}
+
+def classes(*names: str) -> dict[str, Any]:
+    return {"class_label": {"names": {str(place): name for place, name in enumerate(names)}}}
+
+
+STRING = {"dtype": "string"}
+PAIRS = {"sentence1": ["a", "b"], "sentence2": ["c", "d"]}
+PAIR = dict.fromkeys(PAIRS, STRING)
+GLUE = {
+    "mrpc": (
+        {**PAIR, "label": {"dtype": classes("not_equivalent", "equivalent")}, "idx": {"dtype": "int32"}},
+        {
+            "train": {**PAIRS, "label": [1, 0], "idx": [0, 1]},
+            "validation": {**PAIRS, "label": [0, 1], "idx": [0, 1]},
+            "test": {**PAIRS, "label": [-1, -1], "idx": [0, 1]},
+        },
+    ),
+    "stsb": (
+        {**PAIR, "label": {"dtype": "float32"}},
+        {
+            split: {**PAIRS, "label": pyarrow.array(labels, pyarrow.float32())}
+            for split, labels in {"train": [5.0, 3.25], "validation": [0.5, 4.0], "test": [-1.0, -1.0]}.items()
+        },
+    ),
+    "mnli": (
+        {
+            "premise": STRING,
+            "hypothesis": STRING,
+            "label": {"dtype": classes("entailment", "neutral", "contradiction")},
+        },
+        {
+            split: {"premise": [split], "hypothesis": ["b"], "label": [-1 if split.startswith("test") else 1]}
+            for split in ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched")
+        },
+    ),
+}
+NER = {
+    "all": (
+        {"tokens": {"sequence": "string"}, "ner_tags": {"sequence": classes("B-x", "O", "I-x")}},
+        {"train": {"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 2], [1]]}},
+    )
+}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the Hub as a few data sets need: one of csv files, some tasks of GLUE, and one of tagged words."""
+
+    data_sets: ClassVar[dict[str, dict[str, bytes]]] = {
+        "owner/reviews": {
+            "README.md": b"# Reviews", "train.csv": b"text,label\na,1\nb,0\n", "test.csv": b"text,label\nc,1\n",
+        },
+        "nyu-mll/glue": hub_files(GLUE),
+        "owner/ner": hub_files(NER),
+    }  # fmt: skip
     commit: ClassVar = "0" * 40
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
+        path = unquote(self.path.partition("?")[0])
+        place = re.fullmatch(r"(?:/api)?/datasets/([^/]+/[^/]+)(?:/([\w-]+)/[^/]+)?/?(.*)", path)
+        files = self.data_sets.get(place[1], {}) if place else {}
         listed = [{"type": "file", "path": name, "rfilename": name, "oid": name, "size": len(content)}
-                  for name, content in self.files.items()]  # fmt: skip
-        if path.startswith("/api/datasets/owner/reviews/tree/"):
-            self.answer(200, json.dumps(listed))
-        elif path.startswith("/api/datasets/owner/reviews"):
-            self.answer(200, json.dumps({"_id": "1", "id": "owner/reviews", "sha": self.commit, "siblings": listed}))
-        elif path.startswith("/datasets/owner/reviews/resolve/"):
-            name = path.rpartition("/")[2]
-            found = self.files.get(name)
-            self.answer(200, found, name) if found else self.answer(404, error="EntryNotFound")
-        else:
+                  for name, content in files.items()]  # fmt: skip
+        listed += [{"type": "directory", "path": folder, "rfilename": folder, "oid": folder}
+                   for folder in sorted({name.rpartition("/")[0] for name in files} - {""})]  # fmt: skip
+        if not place or not files:
             self.answer(404, error="RepoNotFound")
+        elif place[2] == "tree":
+            inside = [one for one in listed if str(PurePosixPath(one["path"]).parent) == (place[3] or ".")]
+            self.answer(200, json.dumps(inside).encode())
+        elif place[2] == "resolve":
+            found = files.get(place[3])
+            self.answer(200, found, place[3]) if found else self.answer(404, error="EntryNotFound")
+        else:
+            facts = {"_id": "1", "id": place[1], "sha": self.commit, "siblings": listed}
+            self.answer(200, json.dumps(facts).encode())
 
     do_HEAD = do_GET  # noqa: N815
 
-    def answer(self, status: int, body: str = "", etag: str = "", error: str = "") -> None:
+    def answer(self, status: int, body: bytes = b"", etag: str = "", error: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", f'"{etag}"')
@@ -253,22 +326,22 @@ class Hub(BaseHTTPRequestHandler):
         if error:
             self.send_header("X-Error-Code", error)
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body.encode())
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         pass
 
 
 ASK_THE_HUB = """
-import json, sys, time
+import dataclasses, json, sys, time
 from datasets import load_dataset
 from theseus_deploy.errors import DataError
 from theseus_deploy.tables import read_tables
 for ref in sys.argv[1:]:
     began = time.monotonic()
     try:
-        found = read_tables(ref)
+        found = dataclasses.asdict(read_tables(ref))
     except DataError as error:
         found = str(error)
     print(json.dumps([found, time.monotonic() - began]))
@@ -294,21 +367,54 @@ def ask_the_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
 
 def test_a_hub_data_set_is_read_and_serves_without_the_hub_too(ask_the_hub: Callable[..., list[Any]]) -> None:
-    tables = {"train": {"text": ["a", "b"], "label": ["1", "0"]}, "test": {"text": ["c"], "label": ["1"]}}
+    reviews = {
+        "splits": {"train": {"text": ["a", "b"], "label": ["1", "0"]}, "test": {"text": ["c"], "label": ["1"]}},
+        "one_file": False, "text": [], "names": {}, "metrics": {},
+    }  # fmt: skip
     (found, _), (unknown, seconds) = ask_the_hub("owner/reviews", "owner/revues", up=True)
-    assert found == [tables, False]
+    assert found == reviews
     assert "owner/revues is no local path, and the Hub gave no such data set (" in unknown
     assert "'owner/revues' doesn't exist on the Hub" in unknown
     assert seconds < 10
-    (found, seconds), *unreachable = ask_the_hub("owner/reviews", "nyu-mll/glue:mrpc", "glue/mrpc", up=False)
-    assert found == [tables, False]
+    (found, seconds), *unreachable = ask_the_hub("owner/reviews", "nyu-mll/glue:qnli", "glue/QNLI", up=False)
+    assert found == reviews
     assert seconds < 10
-    for ref, (message, seconds) in zip(("nyu-mll/glue:mrpc", "glue/mrpc"), unreachable, strict=True):
+    for ref, (message, seconds) in zip(("nyu-mll/glue:qnli", "glue/QNLI"), unreachable, strict=True):
         assert message == (
             f"{ref} is no local path, and the Hub gave no such data set (it cannot be reached); "
             "check the name and the network, or give a file"
         )
         assert seconds < 10
+
+
+def test_tasks_of_glue_are_read_off_the_hub_with_their_facts(ask_the_hub: Callable[..., list[Any]]) -> None:
+    refs = ("glue/mrpc", "nyu-mll/glue:mrpc", "glue/STS-B", "glue/mnli")
+    (mrpc, _), (same, _), (stsb, _), (mnli, _) = ask_the_hub(*refs, up=True)
+    assert mrpc == same
+    assert mrpc["splits"].keys() == {"train", "validation"}  # the labels of test are hidden
+    assert mrpc["splits"]["train"] == {**PAIRS, "label": ["equivalent", "not_equivalent"], "idx": ["0", "1"]}
+    assert mrpc["text"] == ["sentence1", "sentence2"]
+    assert mrpc["names"] == {"label": ["not_equivalent", "equivalent"]}
+    assert mrpc["metrics"] == {"label": "f1"}
+    assert {split: table["label"] for split, table in stsb["splits"].items()} == {
+        "train": ["5.0", "3.25"],
+        "validation": ["0.5", "4.0"],
+    }
+    assert (stsb["names"], stsb["metrics"]) == ({"label": []}, {"label": "pearson"})
+    assert {split: table["premise"] for split, table in mnli["splits"].items()} == {
+        "train": ["train"],
+        "validation": ["validation_matched"],
+    }
+    assert mnli["names"] == {"label": ["entailment", "neutral", "contradiction"]}
+    ((again, seconds),) = ask_the_hub("glue/mrpc", up=False)
+    assert again == mrpc
+    assert seconds < 10
+
+
+def test_tags_of_the_hub_become_their_names(ask_the_hub: Callable[..., list[Any]]) -> None:
+    ((found, _),) = ask_the_hub("owner/ner", up=True)
+    assert found["splits"] == {"train": {"tokens": ['["a", "b"]', '["c"]'], "ner_tags": ['["B-x", "I-x"]', '["O"]']}}
+    assert found["names"] == {"ner_tags": ["B-x", "O", "I-x"]}
 
 
 def test_hub_splits_are_found_by_their_names() -> None:

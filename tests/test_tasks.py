@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,12 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from theseus_deploy.errors import ConfigError, DataError
-from theseus_deploy.tasks import KINDS, Task, softmax
+from theseus_deploy.tasks import KINDS, Label, Task, softmax
 
 MOODS = Task("single-label", ("bad", "fine", "good"), ("text",), "mood")
 SIMILARITY = Task("regression", (), ("a", "b"), "score", 64)
+TOPICS = Task("multi-label", ("art", "law", "war"), ("text",), "topics")
+ENTITIES = Task("tokens", ("O", "B-person", "I-person", "B-place"), ("words",), "tags")
 
 
 def infer(*values: str) -> Task:
@@ -127,13 +131,14 @@ def test_classification_scores_as_a_pencil_does() -> None:
     assert scores["accuracy"] == 3 / 4
     assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert scores["matthews"] == pytest.approx((2 * 1 - 1 * 0) / math.sqrt(3 * 1 * 2 * 2))
+    assert scores["f1"] == pytest.approx(2 / 3)  # of the second label: precision 1, recall 1/2
 
 
 @pytest.mark.parametrize("answer", [0, 1])
 def test_rows_of_a_single_class_are_scored_without_a_warning(answer: int) -> None:
     task = Task("single-label", ("no", "yes"), ("text",), "label")
     scores = task.score(np.eye(2)[[answer] * 3], [0, 0, 0])
-    assert scores == {"accuracy": 1.0 - answer, "macro_f1": 1.0 - answer, "matthews": 0.0}
+    assert scores == {"accuracy": 1.0 - answer, "macro_f1": 1.0 - answer, "matthews": 0.0, "f1": 0.0}
 
 
 def test_regression_scores_as_scipy_does() -> None:
@@ -154,11 +159,138 @@ def test_a_correlation_with_a_constant_is_none(answers: list[float], references:
     assert scores == {"pearson": 0.0, "spearman": 0.0}
 
 
+REFERENCES: dict[str, tuple[Task, list[Any]]] = {
+    "single-label": (Task("single-label", ("no", "yes"), ("text",), "label"), [0, 1, 1, 0]),
+    "multi-label": (TOPICS, [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
+    "regression": (SIMILARITY, [0.5, 1.0, 2.0]),
+    "tokens": (ENTITIES, [[0, 1, 2], [], [0]]),
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_metric_that_decides_is_among_the_metrics(kind: str) -> None:
-    task = MOODS if kind == "single-label" else SIMILARITY
-    logits = np.random.default_rng(1).normal(size=(20, task.outputs))
-    assert task.facts.primary in task.score(logits, list(range(3)) * 6 + [0, 1])
+def test_every_metric_that_may_decide_is_among_the_metrics(kind: str) -> None:
+    task, references = REFERENCES[kind]
+    items = sum(map(len, references)) if task.tags_words else len(references)
+    scores = task.score(np.random.default_rng(1).normal(size=(items, task.outputs)), references)
+    assert scores.keys() == set(KINDS[kind].scores)
+    assert task.primary == KINDS[kind].primary
+
+
+def test_the_metric_that_decides_is_the_data_sets_where_the_task_has_it() -> None:
+    assert MOODS.reading(("a",), "b", "matthews").primary == "matthews"
+    assert MOODS.reading(("a",), "b", "pearson").primary == "accuracy"
+    assert Task.infer(["0", "1"], ("a",), "b", 8, "regression", metric="f1").primary == "pearson"
+
+
+def test_many_labels_score_as_a_pencil_does() -> None:
+    logits = np.array([[2, -1, 3], [-1, -0.1, 1], [0.1, 1, -2], [-1, -1, -1]])
+    references = TOPICS.encode([("art", "war"), (), "law;art", ""], "data")
+    assert references == [[1, 0, 1], [0, 0, 0], [1, 1, 0], [0, 0, 0]]
+    scores = TOPICS.score(logits, references)
+    assert scores["accuracy"] == 3 / 4  # the second input has a label too many
+    assert scores["micro_f1"] == pytest.approx(2 * 4 / (2 * 4 + 1))
+    assert scores["macro_f1"] == pytest.approx((1 + 1 + 2 / 3) / 3)
+
+
+def test_labels_that_no_input_has_are_scored_without_a_warning() -> None:
+    scores = TOPICS.score(-np.ones((2, 3)), TOPICS.encode([(), ()], "data"))
+    assert scores == {"accuracy": 1.0, "micro_f1": 0.0, "macro_f1": 0.0}
+
+
+def test_entities_score_as_a_pencil_does() -> None:
+    """Of three entities one is found whole, one is cut short, and one is missed; one is made up."""
+    o, begin, on, place = range(4)
+    references = [[begin, on, o, begin, on], [], [place, o]]
+    decisions = [begin, on, o, begin, o, o, place]
+    scores = ENTITIES.score(np.eye(4)[decisions], references)
+    assert scores == {"precision": 1 / 3, "recall": 1 / 3, "f1": pytest.approx(1 / 3), "accuracy": 4 / 7}
+
+
+def test_an_entity_may_begin_without_its_beginning_as_conll_has_it() -> None:
+    scores = ENTITIES.score(np.eye(4)[[0, 2, 2]], [[0, 1, 2]])
+    assert (scores["f1"], scores["accuracy"]) == (1.0, 2 / 3)
+
+
+def test_tags_without_a_prefix_are_entities_of_one_word() -> None:
+    task = Task("tokens", ("NOUN", "VERB", "X-ray"), ("words",), "tags")
+    scores = task.score(np.eye(3)[[0, 0, 1, 2]], [[0, 1], [1, 2]])
+    assert scores == {"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "accuracy": 3 / 4}
+
+
+@pytest.mark.parametrize("scheme", ["BIES", "BILU", "BMES"])
+def test_other_schemes_of_tags_are_understood(scheme: str) -> None:
+    begin, inside, end, single = (f"{prefix}-x" for prefix in scheme)
+    task = Task("tokens", ("O", begin, inside, end, single), ("words",), "tags")
+    references = task.encode([(begin, inside, end, "O", single, single)], "data")
+    scores = task.score(np.eye(5)[[1, 2, 3, 0, 4, 0]], references)
+    assert (scores["precision"], scores["recall"]) == (1.0, 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        ([("B-x", "O")], ("O", "B-x", "I-x")),
+        ([("I-x", "O")], ("O", "I-x")),
+        ([("B-x", "I-y")], ("B-x", "I-x", "B-y", "I-y")),
+        ([("U-x", "O")], ("O", "I-x", "U-x")),
+        ([("VERB", "NOUN")], ("NOUN", "VERB")),
+        ([("PER", "O")], ("O", "PER")),
+        ([("10", "9", "0")], ("0", "9", "10")),
+    ],
+)
+def test_tags_are_read_off_rows_and_closed(rows: list[Label], labels: tuple[str, ...]) -> None:
+    assert Task.infer(rows, ("words",), "tags", 8, "tokens").labels == labels
+
+
+def test_outside_comes_first_whatever_the_data_set_says() -> None:
+    task = Task.infer([("B-x",)], ("words",), "tags", 8, "tokens", ("B-x", "I-x", "O"))
+    assert task.labels == ("O", "B-x", "I-x")
+
+
+def test_the_order_of_the_data_set_holds_where_it_knows_all_labels() -> None:
+    names = ("not_equivalent", "equivalent", "unclear")
+    assert Task.infer(["equivalent", "not_equivalent"], ("text",), "label", 8, names=names).labels == names
+    assert Task.infer(["equivalent", "other"], ("text",), "label", 8, names=names).labels == ("equivalent", "other")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected", "labels"),
+    [
+        (["1", "5", "3"], "regression", "regression", ()),
+        (["1", "5", "3"], "auto", "single-label", ("1", "3", "5")),
+        (["0.5", "1"], "single-label", "single-label", ("0.5", "1")),
+        (["a|b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "c")),
+        (["a|b", "b"], "auto", "single-label", ("a|b", "b")),
+        ([("a", "b"), ()], "auto", "multi-label", ("a", "b")),
+    ],
+)
+def test_a_kind_decides_how_labels_are_understood(
+    values: list[Label], kind: str, expected: str, labels: tuple[str, ...]
+) -> None:
+    task = Task.infer(values, ("text",), "label", 8, kind)
+    assert (task.kind, task.labels) == (expected, labels)
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "reason"),
+    [
+        (MOODS, ["good", ("bad", "good")], "row 2: the label is a list (bad, good), and the model gives one label"),
+        (TOPICS, [("art",), ("art", "tax")], "row 2: label 'tax' is not one the model knows (art, law, war)"),
+        (ENTITIES, [("O",), "O"], "row 2: 'O' is no list, and the model tags words"),
+        (ENTITIES, [("O",), ("O", "B-tax")], "row 2: label 'B-tax' is not one the model knows"),
+        (SIMILARITY, ["1", ("2",)], "row 2: ('2',) is not a number, and the model is a regression"),
+    ],
+)
+def test_a_label_of_another_form_is_refused_at_its_row(task: Task, values: list[Label], reason: str) -> None:
+    with pytest.raises(DataError) as caught:
+        task.encode(values, "data")
+    assert reason in str(caught.value)
+
+
+def test_two_models_agree_where_they_decide_the_same() -> None:
+    one, other = np.array([[1.0, -1, 1], [1, 1, -1]]), np.array([[2.0, -3, 4], [1, -1, -1]])
+    assert TOPICS.agree(one, other).tolist() == [True, False]  # all labels of an input
+    assert MOODS.agree(one, other).tolist() == [False, True]
 
 
 def test_softmax_survives_large_logits() -> None:
@@ -168,11 +300,13 @@ def test_softmax_survives_large_logits() -> None:
     assert softmax(np.zeros((2, 3, 4))).sum(axis=-1) == pytest.approx(np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("task", [MOODS, SIMILARITY])
+@pytest.mark.parametrize("task", [MOODS, SIMILARITY, TOPICS, ENTITIES, replace(MOODS, metric="matthews")])
 def test_a_task_survives_json(task: Task) -> None:
     assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
-    assert set(task.to_json()) == {"kind", "labels", "text", "label", "max_length"}
+    assert set(task.to_json()) == {"kind", "labels", "text", "label", "max_length", "metric"}
+    without = {name: value for name, value in task.to_json().items() if name != "metric"}
+    assert Task.from_json(without).primary == task.facts.primary  # as it was written before
 
 
 def test_a_task_reads_other_columns() -> None:
-    assert MOODS.with_columns(("a", "b"), "c") == Task("single-label", MOODS.labels, ("a", "b"), "c")
+    assert MOODS.reading(("a", "b"), "c") == Task("single-label", MOODS.labels, ("a", "b"), "c")

@@ -1,4 +1,7 @@
-"""The model and the data of the demo. Both come inside PyPI packages (extra `demo`): nothing is fetched at run time."""
+"""What has a name of its own: the demo's model and data, out of PyPI packages (extra `demo`), and the recipes we ship.
+
+Nothing of the demo is fetched at run time. The tasks of GLUE have a table of their own: `glue`.
+"""
 
 import csv
 import random
@@ -6,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from theseus_deploy import glue
 from theseus_deploy.errors import DataError, ModelError
 
 TWEETS_PER_SPLIT = {"test": 5_000, "validation": 1_500, "train": None}  # train is all that is left
@@ -60,3 +64,4 @@ def _package(name: str) -> Path | None:
 
 MODELS: dict[str, Callable[[], Path]] = {"demo:minilm": minilm}
 DATA: dict[str, Callable[[], dict[str, dict[str, list[str]]]]] = {"demo:tweets": tweets}
+RECIPES = ("demo", *glue.NAMES)  # files below recipes/

@@ -16,6 +16,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Method = Literal["theseus", "truncate", "distill"]
 ScheduleKind = Literal["linear", "constant", "anti"]
+TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"]
+Thaw = Literal["none", "head", "all"]
 Init = Literal["bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -76,7 +78,8 @@ class Config:
 class TrainingConfig(Config):
     """What both trainings can be asked: times in epochs or optimizer steps, lengths in tokens.
 
-    `max_steps` overrides `epochs`; `max_length` None keeps the model's own, or 128.
+    `max_steps` overrides `epochs`; `max_length` None keeps the model's own, or 128. A batch is divided among the
+    processes that share the training. `patience` ends it after so many evaluations in a row that were no better.
     """
 
     epochs: float = 3.0
@@ -86,6 +89,7 @@ class TrainingConfig(Config):
     accumulate: int = 1
     max_length: int | None = None
     precision: Precision = "auto"
+    patience: int | None = None
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -98,12 +102,17 @@ class TrainingConfig(Config):
         self._at_least("batch_size", 1)
         self._at_least("accumulate", 1)
         self._at_least("max_length", 4)
+        self._at_least("patience", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(TrainingConfig):
-    """What `theseus finetune` can be asked; `warmup` is the share of training in which the learning rate rises."""
+    """What `theseus finetune` can be asked.
 
+    `task` is how the labels are understood; `warmup` is the share of training in which the learning rate rises.
+    """
+
+    task: TaskKind = "auto"
     warmup: float = 0.1
 
     def __post_init__(self) -> None:
@@ -117,7 +126,8 @@ class CompressConfig(TrainingConfig):
 
     `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
-    the rate per optimizer step, and takes its place. `temperature` and `alpha` belong to distillation.
+    the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
+    rate is 1, for the rivals from the start. `temperature` and `alpha` belong to distillation.
     """
 
     method: Method = "theseus"
@@ -128,6 +138,7 @@ class CompressConfig(TrainingConfig):
     base_rate: float = 0.3
     replace_until: float = 0.5
     k: float | None = None
+    thaw: Thaw = "none"
     lr: float = 1e-4
     temperature: float = 4.0
     alpha: float = 0.5

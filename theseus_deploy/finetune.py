@@ -7,7 +7,8 @@ from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import open_data
-from theseus_deploy.models import open_checkpoint, save_checkpoint, torch_device
+from theseus_deploy.distributed import World
+from theseus_deploy.models import open_checkpoint, torch_device
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
 from theseus_deploy.workspace import Workspace
@@ -52,40 +53,42 @@ def finetune_checkpoint(
     Raises:
         TheseusError: the model, the data or `out` cannot be used; nothing is written then.
     """
-    claim(out, overwrite or reuse)
+    world = World.here()
+    progress = progress if world.first else SILENT
+    claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
-    corpus = open_data(data, text, label)
+    corpus = open_data(data, text, label, kind=config.task)
     train, validation = corpus.for_training()
-    task = Task.infer(train.labels, corpus.text, corpus.label, checkpoint.longest(config.max_length))
+    task = Task.infer(
+        train.labels, corpus.text, corpus.label, checkpoint.longest(config.max_length),
+        "tokens" if corpus.words else config.task, corpus.names, corpus.metric,
+    )  # fmt: skip
     request = Artifact.request("finetune", config, checkpoint.parent, corpus)
-    if reuse and (kept := Artifact.kept(out, request)):
+    if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.training import Lesson, Plan
+    from theseus_deploy.training import Lesson, Plan, check_request, publish
 
+    check_request(config, checkpoint.config.model_type)
+    plan = Plan.of(config, len(train), world)
     device = torch_device(config.device)
-    tokenizer = checkpoint.tokenizer()
-    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref)
-    workspace = Workspace.open(out, request, overwrite or reuse)
-    model = finetune(
-        checkpoint.fresh(task, config.seed), lesson, Plan.of(config, len(train)), config, workspace, progress
-    )
+    world.join(device)
+    tokenizer = checkpoint.tokenizer(task.tags_words)
+    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
+    with world.one_by_one():
+        workspace = Workspace.open(out, request, overwrite or reuse)
+    model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
     scores = lesson.score(model, device, progress, "scoring the predecessor")
     progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    with Artifact.writing(out, overwrite or reuse) as draft:
-        save_checkpoint(model, tokenizer, draft.path)
-        draft.finish(
-            Manifest(
-                kind="checkpoint",
-                stage="finetune",
-                config=config.to_json(),
-                parent=checkpoint.parent,
-                data=Source.of(corpus),
-                task=task,
-                parameters=model.num_parameters(),
-                layers=count_layers(model.config),
-                scores={"validation": scores},
-            )
-        )
-    workspace.close()
-    return Artifact.open(out)
+    manifest = Manifest(
+        kind="checkpoint",
+        stage="finetune",
+        config=config.to_json(),
+        parent=checkpoint.parent,
+        data=Source.of(corpus),
+        task=task,
+        parameters=model.num_parameters(),
+        layers=count_layers(model.config),
+        scores={"validation": scores},
+    )
+    return publish(model, lesson, manifest, out, workspace, overwrite or reuse)

@@ -23,6 +23,8 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet",
                     "data2vec-text", "ibert", "longformer", "luke")  # fmt: skip
 
+FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #35332; DeBERTa-v2 does not
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -63,13 +65,23 @@ class Checkpoint:
         """
         if self.artifact:
             return self.artifact.manifest.task
+        kind = self._kind()
+        labels = () if kind == "regression" else tuple(name for _, name in sorted((self.config.id2label or {}).items()))
+        return Task(kind, labels, (), "", self.longest(None))
+
+    def _kind(self) -> str:
+        if any(name.endswith("ForTokenClassification") for name in self.config.architectures or ()):
+            return "tokens"
         problem_type = self.config.problem_type
-        known = [kind.problem_type for kind in KINDS.values()]
-        if problem_type not in (None, *known):
-            raise ModelError(f"{self.ref} was trained for {problem_type}; give a model for {' or '.join(known)}")
-        regression = problem_type == KINDS["regression"].problem_type or self.config.num_labels == 1
-        labels = () if regression else tuple(name for _, name in sorted((self.config.id2label or {}).items()))
-        return Task("regression" if regression else "single-label", labels, (), "", self.longest(None))
+        if problem_type is None:
+            return "regression" if self.config.num_labels == 1 else "single-label"
+        kinds = {kind.problem_type: name for name, kind in KINDS.items() if kind.problem_type}
+        if problem_type not in kinds:
+            *others, last = kinds
+            raise ModelError(
+                f"{self.ref} was trained for {problem_type}; give a model for {', '.join(others)} or {last}"
+            )
+        return kinds[problem_type]
 
     def longest(self, asked: int | None) -> int:
         """Return the longest input in tokens: as asked, else as trained, else 128; never more than the model takes.
@@ -86,8 +98,8 @@ class Checkpoint:
             return self.artifact.manifest.task.max_length
         return asked or int(min(limit, DEFAULT_MAX_LENGTH))
 
-    def tokenizer(self) -> "PreTrainedTokenizerBase":
-        """Load the fast tokenizer.
+    def tokenizer(self, words: bool = False) -> "PreTrainedTokenizerBase":
+        """Load the fast tokenizer; with `words`, one that takes every word of a list as if a space led it.
 
         Raises:
             ModelError: there is none, only a slow one, which production could not run, or another model's.
@@ -95,7 +107,7 @@ class Checkpoint:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.path)
+            tokenizer = AutoTokenizer.from_pretrained(self.path, **({"add_prefix_space": True} if words else {}))
         except Exception as error:  # as above
             raise ModelError(
                 f"{self.ref} has no tokenizer that can be loaded ({_brief(error)}); add its tokenizer.json"
@@ -112,6 +124,8 @@ class Checkpoint:
                 f"{self.ref} has a tokenizer of {len(tokenizer)} tokens, and the model knows {self.config.vocab_size}; "
                 "add the tokenizer that it was trained with"
             )
+        if words and hasattr(split := tokenizer.backend_tokenizer.pre_tokenizer, "add_prefix_space"):
+            split.add_prefix_space = True  # a tokenizer of no class of its own (ModernBERT's) does not take the keyword
         return tokenizer
 
     def fresh(self, task: Task, seed: int) -> "PreTrainedModel":
@@ -123,7 +137,9 @@ class Checkpoint:
         from transformers import set_seed
 
         set_seed(seed)
-        model, _ = self._load(num_labels=task.outputs, problem_type=task.facts.problem_type, **_label_names(task))
+        model, _ = self._load(
+            task.facts.head, num_labels=task.outputs, problem_type=task.facts.problem_type, **_label_names(task)
+        )
         return model
 
     def trained(self) -> "PreTrainedModel":
@@ -132,7 +148,7 @@ class Checkpoint:
         Raises:
             ModelError: weights are missing from the folder, the head's for instance.
         """
-        model, missing = self._load()
+        model, missing = self._load(self.task.facts.head)
         if missing:
             raise ModelError(
                 f"{self.ref} has no trained weights for {_first(missing)}; a predecessor must be fine-tuned on the "
@@ -140,14 +156,14 @@ class Checkpoint:
             )
         return model
 
-    def _load(self, **changes: Any) -> tuple["PreTrainedModel", set[str]]:
+    def _load(self, head: str, **changes: Any) -> tuple["PreTrainedModel", set[str]]:
         import torch
+        import transformers
         from safetensors import SafetensorError
-        from transformers import AutoModelForSequenceClassification
 
         try:
             with quiet():
-                model, report = AutoModelForSequenceClassification.from_pretrained(
+                model, report = getattr(transformers, head).from_pretrained(
                     self.path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **changes
                 )
         except SafetensorError as error:
@@ -201,6 +217,8 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
             model.save_pretrained(folder)
     except SafetensorError as error:
         raise as_disk_error(error) from error
+    tokenizer.backend_tokenizer.no_truncation()  # how it was last called is no part of it
+    tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
 
 

@@ -6,14 +6,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from theseus_deploy import glue
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
 from theseus_deploy.errors import ConfigError, suggest
 from theseus_deploy.progress import SILENT, Progress
 
 C = TypeVar("C", bound=Config)
 
+SUFFIXES = (".yaml", ".yml")
 REPORTS = ("report.json", "report.md", "report.html")
 SHARED = tuple(field.name for field in fields(Config))  # keys that a recipe may set once, for all stages
 PRECISION_NAMES = {"none": "fp32", "dynamic": "int8"}
@@ -46,22 +49,27 @@ class Recipe:
     benchmark: BenchmarkConfig | None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read a recipe file.
+    def open(cls, ref: str) -> Self:
+        """Read a recipe: a file, or else one that ships with the package (`glue/mrpc`).
 
         Raises:
             ConfigError: it is not there, is no YAML, has a key that is not known, or lacks one.
         """
+        path = Path(ref)
+        if name := _shipped(ref):
+            return cls.shipped(name)
+        if not path.exists() and path.suffix not in SUFFIXES:
+            raise ConfigError(f"{ref} is neither a file nor a built-in recipe; {suggest(glue.spelled(ref), RECIPES)}")
         try:
             content = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}); give a recipe file") from error
-        return cls.parse(content, str(path))
+            raise ConfigError(f"{ref} cannot be read ({error}); give a recipe file") from error
+        return cls.parse(content, ref)
 
     @classmethod
-    def demo(cls) -> Self:
-        """Read the recipe of the demo, which comes with the package."""
-        return cls.parse((files("theseus_deploy") / "recipes" / "demo.yaml").read_text("utf-8"), "demo.yaml")
+    def shipped(cls, name: str) -> Self:
+        """Read a recipe that ships with the package, one of `builtin.RECIPES`."""
+        return cls.parse((files("theseus_deploy") / "recipes" / f"{name}.yaml").read_text("utf-8"), name)
 
     @classmethod
     def parse(cls, content: str, where: str) -> Self:
@@ -92,12 +100,23 @@ class Recipe:
             model=recipe["model"],
             data=recipe["data"],
             text=_columns(recipe.get("text")),
-            label=recipe.get("label"),
+            label=",".join(_columns(recipe.get("label")) or ()) or None,
             finetune=section(FinetuneConfig, recipe["finetune"], "finetune") if "finetune" in recipe else None,
             compress=section(CompressConfig, recipe.get("compress", {}), "compress"),
             exports=_exports(section, recipe.get("export", []), where),
             benchmark=section(BenchmarkConfig, recipe["benchmark"], "benchmark") if "benchmark" in recipe else None,
         )
+
+
+def folder_for(ref: str) -> Path:
+    """Return where a recipe is carried out if nothing else is said: beside its file, or here."""
+    name = _shipped(ref)
+    return Path(name.replace("/", "-")) if name else Path(ref).with_suffix("")
+
+
+def _shipped(ref: str) -> str:
+    """Return the name of the recipe that ships with the package, unless there is a file of that name."""
+    return glue.spelled(ref) if glue.spelled(ref) in RECIPES and not Path(ref).is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -187,7 +206,7 @@ def _benchmark(
 def _columns(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    return tuple(value) if isinstance(value, list) else tuple(str(value).split(","))
+    return tuple(str(part).strip() for part in (value if isinstance(value, list) else str(value).split(",")))
 
 
 def _exports(section: Callable[..., ExportConfig], items: Any, where: str) -> tuple[Export, ...]:

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theseus_deploy import builtin
+from theseus_deploy import builtin, glue
 from theseus_deploy.errors import DataError, suggest
 
 if TYPE_CHECKING:
@@ -27,27 +28,48 @@ JSON_TYPES = (bool, int, float, list, dict)
 LONGEST_FIELD = 2**31 - 1  # characters; Python's own limit is 131,072
 
 
-def read_tables(ref: str) -> tuple[dict[str, Table], bool]:
-    """Return a table for each split of `ref`, and whether `ref` was a lone file.
+@dataclass(frozen=True)
+class Tables:
+    """A table for each split, and what the data set says of itself: `one_file` tells whether it was a lone file.
+
+    `text` are the columns of its texts, where that is known; `names` all labels of a column in the data set's own
+    order, `metrics` what a column is usually judged by, both by the name of the column.
+    """
+
+    splits: Mapping[str, Table]
+    one_file: bool = False
+    text: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_tables(ref: str) -> Tables:
+    """Read `ref`: a folder of splits, one file, a built-in name, or a Hub id. What lies on the disk goes first.
 
     Raises:
         DataError: nothing is there, or it cannot be read.
     """
     path = Path(ref)
     if ref in builtin.DATA:
-        return builtin.DATA[ref](), False
+        return Tables(builtin.DATA[ref]())
     if path.is_dir():
-        return _read_folder(path), False
+        return Tables(_read_folder(path))
     if path.is_file():
-        return {"train": _read_file(path)}, True
+        return Tables({"train": _read_file(path)}, one_file=True)
+    known = [*builtin.DATA, *glue.NAMES]
     if ref.startswith("demo:"):
-        raise DataError(f"{ref} is no built-in data set; {suggest(ref, list(builtin.DATA))}")
+        raise DataError(f"{ref} is no built-in data set; {suggest(ref, known)}")
     if _suffix(path) in READERS or not HUB_ID.fullmatch(ref):
         raise DataError(
             f"{ref} does not exist; give a folder with train/validation/test files, a file, "
             "or a Hub id such as nyu-mll/glue:mrpc"
         )
-    return _read_hub(ref), False
+    name = glue.spelled(ref)
+    if name in glue.NAMES:
+        return _read_hub(ref, f"{glue.HUB}:{name.removeprefix('glue/')}")
+    if name.startswith("glue/"):
+        raise DataError(f"{ref} is no built-in data set; {suggest(name, known)}")
+    return _read_hub(ref, ref)
 
 
 def _read_folder(folder: Path) -> dict[str, Table]:
@@ -180,13 +202,11 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-def _read_hub(ref: str) -> dict[str, Table]:
+def _read_hub(ref: str, hub_id: str) -> Tables:
     from datasets import config as settings
     from datasets import load_dataset
 
-    name, _, config = ref.partition(":")
-    if name.startswith("glue/"):
-        name, config = "nyu-mll/glue", name.removeprefix("glue/")
+    name, _, config = hub_id.partition(":")
     before, answers = settings.HF_HUB_OFFLINE, _hub_answers(name)
     settings.HF_HUB_OFFLINE = before or not answers  # what was downloaded before serves without the Hub
     try:
@@ -203,7 +223,12 @@ def _read_hub(ref: str) -> dict[str, Table]:
     tables = {split: table for split, table in tables.items() if table}
     if not tables:
         raise DataError(f"{ref} has no split known by name (splits: {', '.join(loaded)}); give a file made of one")
-    return tables
+    features = next(iter(loaded.values())).features
+    names = {column: tuple(found) for column, feature in features.items() if (found := _class_names(feature))}
+    task = glue.TASKS.get(config) if name == glue.HUB else None
+    if task is None:
+        return Tables(tables, names=names)
+    return Tables(tables, text=task.text, names={**names, glue.LABEL: task.labels}, metrics={glue.LABEL: task.metric})
 
 
 def _hub_answers(name: str) -> bool:
@@ -229,15 +254,26 @@ def _hub_splits(names: list[str]) -> dict[str, str]:
 
 
 def _hub_table(rows: "Dataset") -> Table:
+    """Return a split as text, classes by their names; nothing where its labels are hidden, as GLUE does with -1."""
+    columns = rows.with_format("arrow")[:]
     table = {}
     for name, feature in rows.features.items():
-        values = rows[name]
-        if hasattr(feature, "int2str"):
-            if all(value == -1 for value in values):  # GLUE hides the labels of its test splits
-                return {}
-            values = [feature.int2str(value) if value >= 0 else "" for value in values]
-        table[name] = [_as_text(value) for value in values]
+        values, names = columns[name].to_pylist(), _class_names(feature)
+        if values and (names or name == glue.LABEL) and all(value == -1 for value in values):
+            return {}
+        table[name] = [_as_text(_named(value, names) if names else value) for value in values]
     return table
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Return the names of a column of classes, or of lists of classes (a tag for each word); else nothing."""
+    return getattr(getattr(feature, "feature", feature), "names", None) or []
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return names[value] if value is not None and value >= 0 else ""
 
 
 def _as_text(value: Any) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theseus_deploy.artifact import claim, writable, write_atomically
+from theseus_deploy.artifact import Artifact, claim, writable, write_atomically
 from theseus_deploy.errors import ArtifactError
 
 REQUEST = "request.json"
+LOG = "log.jsonl"  # a line for each time that something was logged
+RUNS = "runs"  # where trackers of transformers.Trainer write
 COMPLETE = "complete"  # written into a checkpoint once everything else in it is on the disk
 
 
@@ -29,7 +31,7 @@ class Workspace:
                 other values.
         """
         claim(out, overwrite)
-        path = out.with_name(out.name + ".partial")
+        path = _beside(out)
         asked = json.loads(json.dumps(request))
         before = _before(path)
         if before is not None:
@@ -46,14 +48,45 @@ class Workspace:
             write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
         return cls(path)
 
+    @classmethod
+    def finished(cls, out: Path, request: Mapping[str, Any], overwrite: bool, reuse: bool) -> Artifact | None:
+        """Return what `out` holds if nothing is left to do: `reuse`, or a run that was killed while it closed.
+
+        Raises:
+            ArtifactError: `out` is taken by something else.
+        """
+        closing = cls.closing(out)
+        kept = Artifact.kept(out, request) if reuse or closing else None
+        if kept is None:
+            claim(out, overwrite or reuse)
+        elif closing:
+            cls(_beside(out)).close()
+        return kept
+
+    @classmethod
+    def closing(cls, out: Path) -> bool:
+        """Tell whether the result is in place and its workspace not yet removed."""
+        return Artifact.exists(out) and _beside(out).is_dir()
+
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint that was written whole."""
         found = [path.parent for path in self.path.glob(f"checkpoint-*/{COMPLETE}")]
         return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
+    def hand_over(self, folder: Path) -> None:
+        """Copy what was logged to the folder of the result."""
+        if (log := self.path / LOG).exists():
+            shutil.copy2(log, folder)
+        if (runs := self.path / RUNS).exists():
+            shutil.copytree(runs, folder / RUNS)
+
     def close(self) -> None:
         """Remove the folder: the training is finished and its result is in place."""
         shutil.rmtree(self.path)
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(out.name + ".partial")
 
 
 def _before(path: Path) -> dict[str, Any] | None:

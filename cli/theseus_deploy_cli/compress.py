@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from theseus_deploy.configs import CompressConfig, Init, Method, ScheduleKind
+from theseus_deploy.configs import CompressConfig, Init, Method, ScheduleKind, Thaw
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -31,7 +31,10 @@ def command(
     ] = CompressConfig.map,
     init: Annotated[
         Init,
-        typer.Option(help="Where a successor layer starts: the bottom layers, or the first or last of its module."),
+        typer.Option(
+            help="Where successor layers start: the predecessor's bottom layers, the first or last of each module, "
+            "or layers at equal distances."
+        ),
     ] = CompressConfig.init,
     schedule: Annotated[
         ScheduleKind,
@@ -46,6 +49,14 @@ def command(
     k: Annotated[
         float | None, typer.Option(help="The paper's slope of the rate per step, instead.", rich_help_panel=REPLACING)
     ] = CompressConfig.k,
+    thaw: Annotated[
+        Thaw,
+        typer.Option(
+            help="What trains beside the successor's layers once the rate is 1 (rivals: from the start): nothing, "
+            "pooler and head, or embeddings too.",
+            rich_help_panel=REPLACING,
+        ),
+    ] = CompressConfig.thaw,
     temperature: Annotated[
         float, typer.Option(help="Softens both distributions.", rich_help_panel=DISTILLING)
     ] = CompressConfig.temperature,
@@ -59,6 +70,7 @@ def command(
     accumulate: opt.Accumulate = CompressConfig.accumulate,
     max_length: opt.MaxLength = CompressConfig.max_length,
     precision: opt.PrecisionOption = CompressConfig.precision,
+    patience: opt.Patience = CompressConfig.patience,
     report_to: opt.ReportTo = "",
     overwrite: opt.Overwrite = False,
     device: opt.DeviceOption = CompressConfig.device,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from theseus_deploy.distributed import World
 from theseus_deploy.progress import SILENT, Progress, Tracker
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 
 
 def progress(quiet: bool) -> Progress:
-    """Choose how progress is shown: a live bar in a terminal, a line now and then in a log, nothing when quiet."""
-    if quiet:
+    """Choose how progress is shown: a live bar in a terminal, a line now and then in a log, nothing when quiet.
+
+    Of several processes that share a training, the first one speaks.
+    """
+    if quiet or not World.here().first:
         return SILENT
     return TerminalProgress() if sys.stderr.isatty() else LogProgress()
 
@@ -155,6 +159,8 @@ def print_outcome(outcome: "Outcome", as_json: bool) -> int:
 
 def print_artifact(artifact: "Artifact", as_json: bool) -> None:
     """Print what a stage made: its manifest, or the few lines of it that a person wants."""
+    if not World.here().first:
+        return
     if as_json:
         print_json({"path": str(artifact.path), **artifact.to_json()})
         return

@@ -21,5 +21,5 @@ def command(
     """
     from theseus_deploy.pipeline import Recipe, run
 
-    outcome = run(Recipe.demo(), out, console.progress(quiet))
+    outcome = run(Recipe.shipped("demo"), out, console.progress(quiet))
     raise typer.Exit(console.print_outcome(outcome, json))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.configs import FinetuneConfig, TaskKind
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -20,6 +20,15 @@ def command(
     out: opt.Out,
     text: opt.Text = None,
     label: opt.Label = None,
+    task: Annotated[
+        TaskKind,
+        typer.Option(
+            help="How the labels are to be understood. auto: lists beside lists of words are tokens (one tag a word), "
+            "other lists multi-label, fractions a regression, all else single-label. Say regression for stars from 1 "
+            "to 5, multi-label for cells such as `a|b`.",
+            metavar="KIND",
+        ),
+    ] = FinetuneConfig.task,
     epochs: opt.Epochs = FinetuneConfig.epochs,
     max_steps: opt.MaxSteps = FinetuneConfig.max_steps,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=opt.TRAINING)] = FinetuneConfig.lr,
@@ -29,6 +38,7 @@ def command(
     batch_size: opt.BatchSize = FinetuneConfig.batch_size,
     accumulate: opt.Accumulate = FinetuneConfig.accumulate,
     max_length: opt.MaxLength = FinetuneConfig.max_length,
+    patience: opt.Patience = FinetuneConfig.patience,
     precision: opt.PrecisionOption = FinetuneConfig.precision,
     report_to: opt.ReportTo = "",
     overwrite: opt.Overwrite = False,
@@ -40,7 +50,8 @@ def command(
 ) -> None:
     """Make a predecessor: fine-tune a pretrained encoder on your task.
 
-    The labels are read off the training rows. The best evaluation on validation is kept; an unfinished run resumes.
+    What the task is, and its labels, are read off the training rows unless `--task` says it. The best evaluation on
+    validation is kept; an unfinished run resumes.
 
         theseus finetune demo:minilm --data reviews/ --out predecessor
     """

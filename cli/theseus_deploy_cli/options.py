@@ -18,16 +18,27 @@ Data = Annotated[
     str,
     typer.Option(
         help="A folder with train/validation/test files, one file (csv, tsv, jsonl, parquet), a Hub id "
-        "(`nyu-mll/glue:mrpc`), or the built-in `demo:tweets`.",
+        "(`owner/name:config`), a task of GLUE (`glue/mrpc`), or the built-in `demo:tweets`.",
         metavar="DATA",
     ),
 ]
 Out = Annotated[Path, typer.Option(help="The folder to write. It is complete or absent.", metavar="DIR")]
 Text = Annotated[
     str | None,
-    typer.Option(help="The column that holds the text, or two of them: `premise,hypothesis`.", metavar="A[,B]"),
+    typer.Option(
+        help="The column that holds the text, or two of them: `premise,hypothesis`. Lists of words are tagged word by "
+        "word if the label is a list too, and joined if not.",
+        metavar="A[,B]",
+    ),
 ]
-Label = Annotated[str | None, typer.Option(help="The column that holds the label.", metavar="C")]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        help="The column that holds the label, or several columns of 0 and 1, one for each label that an input may "
+        "have: `toxic,obscene`.",
+        metavar="C[,D...]",
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace DIR, or discard an unfinished run of another configuration.")
 ]
@@ -45,6 +56,14 @@ Accumulate = Annotated[int, typer.Option(help="Batches that one optimizer step l
 MaxLength = Annotated[
     int | None,
     typer.Option(help="Longest input in tokens; as the model was trained, or 128.", rich_help_panel=TRAINING),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        help="Stop after so many evaluations in a row without a better score. compress counts only those after the "
+        "replacing rate reached 1.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 PrecisionOption = Annotated[
     Precision, typer.Option("--precision", help="auto: bf16 where the hardware has it.", rich_help_panel=TRAINING)

@@ -5,13 +5,19 @@ from typing import Annotated
 
 import typer
 
+from theseus_deploy.builtin import RECIPES
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
 
 def command(
     recipe: Annotated[
-        Path, typer.Argument(help="A recipe: model, data, and what each stage is asked.", metavar="RECIPE.yaml")
+        str,
+        typer.Argument(
+            help="A recipe: model, data, and what each stage is asked. A file, or the name of one that ships with the "
+            f"package: {', '.join(RECIPES)}.",
+            metavar="RECIPE.yaml",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR")
@@ -22,9 +28,12 @@ def command(
     """Run a whole recipe: fine-tune, compress, export, benchmark.
 
     A stage whose inputs and configuration have not changed is skipped, and an interrupted one resumes. Exits with 3
-    if a gate of the benchmark fails and with 4 if one is inconclusive.
-    """
-    from theseus_deploy.pipeline import Recipe, run
+    if a gate of the benchmark fails and with 4 if one is inconclusive. The recipes `glue/...` are the paper's, on
+    BERT-base: they want the Hub and a GPU.
 
-    outcome = run(Recipe.open(recipe), out or recipe.with_suffix(""), console.progress(quiet))
+        theseus run glue/mrpc --out mrpc
+    """
+    from theseus_deploy.pipeline import Recipe, folder_for, run
+
+    outcome = run(Recipe.open(recipe), out or folder_for(recipe), console.progress(quiet))
     raise typer.Exit(console.print_outcome(outcome, json))

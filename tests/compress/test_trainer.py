@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from tests.conftest import make_bert, make_rows, make_tokenizer
-from theseus_deploy.compress.baselines import DistillationTrainer
+from theseus_deploy.compress.baselines import MATCH
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble, successor_parameters, theseus_modules
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import compress
 from theseus_deploy.compress.trainer import TheseusTrainer
-from theseus_deploy.configs import CompressConfig
+from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.data import Split
+from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
-from theseus_deploy.training import EpochSampler, Lesson, Plan, train
+from theseus_deploy.training import EpochSampler, Lesson, Plan, predict, train
 from theseus_deploy.workspace import Workspace
 
 TASK = Task("single-label", ("negative", "positive"), ("text",), "label", 32)
@@ -35,13 +37,13 @@ CONFIG = CompressConfig(max_steps=24, batch_size=8, lr=1e-3, precision="fp32", s
 LEARNING = replace(CONFIG, max_steps=100, batch_size=16, lr=3e-3)
 
 
-def make_lesson(train_rows: int, validation_rows: int) -> Lesson:
+def make_lesson(train_rows: int, validation_rows: int, world: World = ALONE) -> Lesson:
     def split(name: str, count: int, seed: int) -> Split:
         texts, labels = zip(*make_rows(count, seed), strict=True)
         return Split(name, [(text,) for text in texts], list(labels))
 
     train_split, validation = split("train", train_rows, 0), split("validation", validation_rows, 1)
-    return Lesson.prepare(train_split, validation, TASK, make_tokenizer(), "made here")
+    return Lesson.prepare(train_split, validation, TASK, make_tokenizer(), "made here", world)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +82,14 @@ class Watch(TrainerCallback):
 
 def run(
     lesson: Lesson, folder: Path, config: CompressConfig = CONFIG, schedule: Schedule | None = None,
-    crash_after: int | None = None, dropout: float = 0.1,
+    crash_after: int | None = None, dropout: float = 0.1, thaw: Thaw = "none",
 ) -> tuple[TheseusTrainer, Watch]:  # fmt: skip
     plan = Plan.of(config, len(lesson.train))
     model = assemble(make_bert(dropout=dropout), MAP)
     watch = Watch(model, crash_after)
 
     def make(**kwargs: Any) -> TheseusTrainer:
-        made = TheseusTrainer(schedule=schedule or Schedule("linear", 0.3, plan.steps // 2), **kwargs)
+        made = TheseusTrainer(schedule=schedule or Schedule("linear", 0.3, plan.steps // 2), thaw=thaw, **kwargs)
         made.add_callback(watch)
         return made
 
@@ -105,6 +107,87 @@ def test_only_the_successors_move_and_all_of_them_do(lesson: Lesson, tmp_path: P
         elif "key.bias" not in name:  # softmax takes its gradient away
             assert not torch.equal(weight, trained[name]), f"{name} did not move"
     assert watch.optimized == {id(weight) for weight in successor_parameters(trainer.model)}
+
+
+THAWED = {
+    "none": (),
+    "head": ("bert.pooler.", "classifier."),
+    "all": ("bert.pooler.", "classifier.", "bert.embeddings."),
+}
+
+
+class Snapshots(TrainerCallback):
+    """Keep the model's weights after every step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.after: list[dict[str, torch.Tensor]] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.after.append({name: weight.detach().clone() for name, weight in self.model.named_parameters()})
+
+
+@pytest.mark.parametrize("thaw", ["none", "head", "all"])
+def test_nothing_but_successors_trains_before_the_rate_is_1_and_then_what_is_thawed(
+    lesson: Lesson, tmp_path: Path, thaw: Thaw
+) -> None:
+    model = assemble(make_bert(), MAP)
+    snapshots = Snapshots(model)
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+    def make(**kwargs: Any) -> TheseusTrainer:
+        made = TheseusTrainer(schedule=Schedule("linear", 0.3, 12), thaw=thaw, **kwargs)
+        made.add_callback(snapshots)
+        return made
+
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    train(make, model, lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+    assert len(snapshots.after) == 24
+    for name, weight in start.items():
+        if ".successor." in name:
+            continue
+        moved = [not torch.equal(weight, after[name]) for after in snapshots.after]
+        assert not any(moved[:12]), f"{name} moved while modules were replaced"
+        assert all(moved[12:]) == name.startswith(THAWED[thaw]), name
+
+
+@pytest.mark.parametrize("crash_after", [5, 17])
+def test_a_thawed_run_that_was_interrupted_ends_bit_equal_too(lesson: Lesson, tmp_path: Path, crash_after: int) -> None:
+    straight, _ = run(lesson, tmp_path / "straight", thaw="all")
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path / "broken", crash_after=crash_after, thaw="all")
+    resumed, _ = run(lesson, tmp_path / "broken", thaw="all")
+    for (name, one), other in zip(straight.model.named_parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_the_best_of_a_thawed_run_is_restored_whole(lesson: Lesson, tmp_path: Path) -> None:
+    """The best is the evaluation at the very step where the rate reached 1: what thaws then must go back too."""
+    model = assemble(make_bert(), MAP)
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+    class FirstIsBest(TheseusTrainer):
+        def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+            metrics = super().evaluate(*args, **kwargs)
+            return {**metrics, "eval_accuracy": 1.0 / self.state.global_step}
+
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    make = partial(FirstIsBest, schedule=Schedule("linear", 0.3, 12), thaw="all")
+    trainer = train(make, model, lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+    assert trainer.state.best_global_step == 12
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, start[name]) == (".successor." not in name), name
+
+
+def test_patience_ends_a_run_after_evaluations_that_were_no_better_and_only_once_the_rate_is_1(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, max_steps=120, patience=2, lr=1e-9)  # nothing moves, so nothing gets better
+    trainer, _ = run(lesson, tmp_path, config, Schedule("linear", 0.3, 36))
+    evaluated = [line["step"] for line in trainer.state.log_history if "eval_accuracy" in line]
+    assert evaluated == [36, 48, 60]
+    assert trainer.state.global_step == 60
+    assert trainer.state.best_global_step == 36
 
 
 def test_a_module_that_is_not_drawn_does_not_move_though_adam_has_momentum(lesson: Lesson, tmp_path: Path) -> None:
@@ -206,6 +289,21 @@ def test_the_best_is_chosen_among_whole_successors_only(lesson: Lesson, tmp_path
     assert all(module.replaced for module in theseus_modules(trainer.model))
 
 
+def test_validation_is_scored_in_inference_mode_the_longest_first(lesson: Lesson) -> None:
+    model, seen = make_bert(), []
+
+    def watch(module: nn.Module, args: Any, kwargs: dict[str, torch.Tensor]) -> None:
+        seen.append((torch.is_inference_mode_enabled(), module.training, kwargs["input_ids"].shape[1]))
+
+    model.register_forward_pre_hook(watch, with_kwargs=True)
+    logits = predict(model.train(), lesson.validation, lesson.tokenizer, torch.device("cpu"), batch_size=8)
+    assert [flags for *flags, _ in seen] == [[True, False]] * 4
+    lengths = [length for *_, length in seen]
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1]  # noqa: PT018
+    whole = predict(model, lesson.validation, lesson.tokenizer, torch.device("cpu"), batch_size=32)
+    assert logits == pytest.approx(whole, abs=1e-5)
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
     lesson: Lesson, tmp_path: Path
 ) -> None:
@@ -227,7 +325,8 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert kept.name == "checkpoint-12"
 
 
-def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(lesson, tmp_path, crash_after=12)
     bait = tmp_path / "owned"
@@ -236,7 +335,9 @@ def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path) 
         def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
             return Path.touch, (bait,)
 
-    torch.save(Malicious(), tmp_path / "out.partial" / "checkpoint-10" / "optimizer.pt")
+    planted = tmp_path / "out.partial" / "checkpoint-10" / name
+    assert planted.exists()
+    torch.save(Malicious(), planted)
     with pytest.raises(TrainingError, match="holds more than tensors"):
         run(lesson, tmp_path)
     assert not bait.exists()
@@ -273,13 +374,16 @@ def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     assert lesson.score(again, torch.device("cpu"), SILENT, "") == scores
 
 
-def test_distillation_with_alpha_1_learns_from_the_teacher_alone(lesson: Lesson) -> None:
+def test_distillation_matches_the_teacher_at_a_temperature_for_every_kind_of_task() -> None:
     student, teacher = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.5, 0.0], [3.0, 1.0]])
-    trainer = DistillationTrainer.__new__(DistillationTrainer)
-    trainer.temperature = 2.0
-    expected = 4 * sum(
+    classes = sum(
         (p * (p.log() - q.log())).sum()
         for p, q in zip((teacher / 2).softmax(-1), (student / 2).softmax(-1), strict=True)
     ) / 2  # fmt: skip
-    torch.testing.assert_close(trainer._match(student, teacher), expected)
-    torch.testing.assert_close(trainer._match(student[:, :1], teacher[:, :1]), torch.tensor((0.25 + 9) / 2))
+    p, q = (teacher / 2).sigmoid(), (student / 2).sigmoid()
+    labels = -(p * q.log() + (1 - p) * (1 - q).log()).mean()
+    for kind, expected in [("single-label", classes), ("tokens", classes), ("multi-label", labels)]:
+        torch.testing.assert_close(MATCH[kind](student, teacher, 2.0), expected)
+    torch.testing.assert_close(
+        4 * MATCH["regression"](student[:, :1], teacher[:, :1], 2.0), torch.tensor((0.25 + 9) / 2)
+    )

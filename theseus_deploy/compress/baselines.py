@@ -1,48 +1,108 @@
 """What Theseus is compared with: the same layers without replacing, alone or with the predecessor as a teacher."""
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
+from transformers import PreTrainedModel
 
-from theseus_deploy.training import StageTrainer
+from theseus_deploy.cache import cached, key_of
+from theseus_deploy.data import IGNORED
+from theseus_deploy.progress import Progress
+from theseus_deploy.training import Lesson, StageTrainer, predict
 
 TEACHER = "teacher_logits"
+Match = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+
+def _match_classes(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    return functional.kl_div(
+        functional.log_softmax(student / temperature, dim=-1),
+        functional.log_softmax(teacher / temperature, dim=-1),
+        reduction="batchmean",
+        log_target=True,
+    )
+
+
+def _match_labels(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(student / temperature, torch.sigmoid(teacher / temperature))
+
+
+def _match_numbers(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    return functional.mse_loss(student, teacher) / temperature**2
+
+
+MATCH: dict[str, Match] = {
+    "single-label": _match_classes,
+    "tokens": _match_classes,
+    "multi-label": _match_labels,
+    "regression": _match_numbers,
+}
 
 
 class DistillationTrainer(StageTrainer):
-    """Vanilla knowledge distillation (Hinton et al., 2015): alpha T^2 KL(teacher || student) + (1 - alpha) task loss.
+    """Vanilla knowledge distillation (Hinton et al., 2015): alpha T^2 match(student, teacher) + (1 - alpha) task loss.
 
-    The teacher's logits come with the batch (column `teacher_logits`), computed once. A regression has no
-    distribution to match: its distillation term is the mean squared error to the teacher.
+    `match` is KL(teacher || student) at temperature T over classes, each word on its own where words are tagged; the
+    cross entropy of each label at temperature T where there are many; and for a regression, which has no
+    distribution, the mean squared error. The teacher's logits come with the batch, computed once (`taught`).
     """
 
-    def __init__(self, *, temperature: float, alpha: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, temperature: float, alpha: float, lesson: Lesson, **kwargs: Any) -> None:
+        pad = lesson.collator()
+
+        def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            items = [item for row in rows for item in row.pop(TEACHER)]
+            return {**pad(rows), TEACHER: torch.tensor(items, dtype=torch.float32)}
+
+        super().__init__(lesson=lesson, data_collator=collate, **kwargs)
         self.temperature = temperature
         self.alpha = alpha
+        self.match = MATCH[lesson.task.kind]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the weighted sum of both terms; without teacher logits, in evaluation, the task's loss alone."""
-        teacher = inputs.pop(TEACHER, None)
+        """Return the weighted sum of both terms."""
+        teacher = inputs.pop(TEACHER)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if teacher is not None:
-            loss = self.alpha * self._match(outputs["logits"], teacher) + (1 - self.alpha) * loss
+        student = outputs["logits"]
+        if student.ndim == 3:  # (inputs, tokens, labels): of the tokens, those that begin a word
+            student = student[inputs["labels"] != IGNORED]
+        matched = self.temperature**2 * self.match(student.float(), teacher, self.temperature)
+        loss = self.alpha * matched + (1 - self.alpha) * loss
         return (loss, outputs) if return_outputs else loss
-
-    def _match(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        if student.shape[-1] == 1:
-            return functional.mse_loss(student, teacher)
-        temperature = self.temperature
-        return temperature**2 * functional.kl_div(
-            functional.log_softmax(student / temperature, dim=-1),
-            functional.log_softmax(teacher / temperature, dim=-1),
-            reduction="batchmean",
-            log_target=True,
-        )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns: Any = [*self._signature_columns, TEACHER]
+
+
+def taught(lesson: Lesson, teacher: PreTrainedModel, device: torch.device, progress: Progress) -> Lesson:
+    """Return the lesson with the teacher's logits in it: a list of items for each row, asked once and kept."""
+    from datasets import Dataset, concatenate_datasets
+
+    def ask() -> Dataset:
+        logits = predict(teacher, lesson.train, lesson.tokenizer, device, progress, "asking the predecessor")
+        if "starts" not in lesson.train.column_names:
+            return Dataset.from_dict({TEACHER: logits[:, None].tolist()})
+        starts = list(lesson.train["starts"])
+        rows = np.split(logits, np.cumsum([len(places) for places in starts])[:-1])
+        return Dataset.from_dict(
+            {TEACHER: [row[np.asarray(places) >= 0].tolist() for row, places in zip(rows, starts, strict=True)]}
+        )
+
+    with lesson.world.one_by_one():
+        answers = cached(key_of({"rows": lesson.key, "teacher": _hash(teacher)}), ask)
+    return replace(lesson, train=concatenate_datasets([lesson.train, answers], axis=1))
+
+
+def _hash(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,39 +1,51 @@
-"""Modules that can be replaced, inside an unforked transformers model (section 3.1 of the paper)."""
+"""Modules that can be replaced, inside an unforked transformers model (section 3.1 of the paper).
 
-from collections.abc import Iterator, Sequence
+The model's own loop stays in charge: it walks over a list that yields, for every module, the layers of the branch
+that was chosen. So each layer gets from the loop what is its own - the mask and rotary embedding of its kind of
+attention in ModernBERT - and what the loop does around a layer - the convolution after DeBERTa-v2's first - it does
+around the ones that run.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import cast
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from theseus_deploy.compress.families import layers_of, set_layer_count
+from theseus_deploy.compress.families import check_sources, describe_layers, layers_of, set_layers
 from theseus_deploy.compress.module_map import ModuleMap
+from theseus_deploy.configs import Thaw
 
 
 class TheseusModule(nn.Module):
-    """One module of the predecessor beside its successor; stands in the model where one layer stood.
+    """One module of the predecessor beside its successor.
 
     In training, `replaced` chooses the branch: y' = r scc(y) + (1 - r) prd(y), and only the chosen one runs. In
-    evaluation it is always the successor. Hidden states go through it in the shape (batch, sequence, width).
+    evaluation it is always the successor.
     """
 
-    def __init__(self, predecessor: Sequence[nn.Module], successor: nn.Module) -> None:
+    def __init__(self, predecessor: Iterable[nn.Module], successor: nn.Module) -> None:
         super().__init__()
         self.predecessor = nn.ModuleList(predecessor)
         self.successor = successor
         self.replaced = True
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Pass through the successor, or through the predecessor's layers one after another."""
+    @property
+    def chosen(self) -> Sequence[nn.Module]:
+        """Return the layers of the chosen branch, in order: the successor, or the predecessor's."""
         if self.replaced or not self.training:
-            return self.successor(hidden_states, *args, **kwargs)
-        output: Any = hidden_states
-        for layer in self.predecessor:
-            # Some families answer with the hidden states alone, some with a tuple that they lead.
-            output = layer(output[0] if isinstance(output, tuple) else output, *args, **kwargs)
-        return output
+            return [self.successor]
+        return list(self.predecessor)
+
+
+class TheseusLayers(nn.ModuleList):
+    """The list of layers in an assembled model: it holds its modules, and yields the layers that run now."""
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        """Yield the layers of every module's chosen branch, as the model's own loop is to run them."""
+        for module in super().__iter__():
+            yield from cast(TheseusModule, module).chosen
 
 
 def assemble(model: PreTrainedModel, module_map: ModuleMap, init: str = "bottom") -> PreTrainedModel:
@@ -41,40 +53,37 @@ def assemble(model: PreTrainedModel, module_map: ModuleMap, init: str = "bottom"
 
     Each successor starts as a copy of one predecessor layer (`ModuleMap.sources`) and shares no storage with it.
     Predecessor layers, embeddings, pooler and head are frozen: no gradient is computed for them.
+
+    Raises:
+        ConfigError: a successor cannot start as that layer (`check_sources`).
     """
+    sources = module_map.sources(init)
+    check_sources(model.config, sources)
     layers = layers_of(model)
-    successors = [deepcopy(layers[source]) for source in module_map.sources(init)]
-    modules = [
-        TheseusModule([layers[index] for index in indices], successor)
-        for indices, successor in zip(module_map.modules, successors, strict=True)
-    ]
-    del layers[:]
-    layers.extend(modules)
     model.requires_grad_(False)
-    for module in modules:
-        module.successor.requires_grad_(True)
+    modules = TheseusLayers(
+        TheseusModule([layers[index] for index in indices], deepcopy(layers[source]).requires_grad_(True))
+        for indices, source in zip(module_map.modules, sources, strict=True)
+    )
+    set_layers(model, modules.train(model.training))
     return model
 
 
 def strip(model: PreTrainedModel) -> PreTrainedModel:
     """Take the predecessor's layers out, in place: what is left is a plain model with one layer for each module."""
-    layers = layers_of(model)
-    successors = [module.successor for module in theseus_modules(model)]
-    del layers[:]
-    layers.extend(successors)
-    _renumber(layers)
-    set_layer_count(model.config, len(successors))
+    _keep(model, [module.successor for module in theseus_modules(model)])
     return model.requires_grad_(True)
 
 
 def truncate(model: PreTrainedModel, sources: Sequence[int]) -> PreTrainedModel:
-    """Keep only the layers named, in place: where a successor starts, and what truncation is."""
+    """Keep only the layers named, in place: where a successor starts, and what truncation is.
+
+    Raises:
+        ConfigError: a layer cannot stand where it would (`check_sources`).
+    """
+    check_sources(model.config, sources)
     layers = layers_of(model)
-    kept = [layers[source] for source in sources]
-    del layers[:]
-    layers.extend(kept)
-    _renumber(layers)
-    set_layer_count(model.config, len(kept))
+    _keep(model, [layers[source] for source in sources])
     return model
 
 
@@ -95,8 +104,33 @@ def successor_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
         yield from module.successor.parameters()
 
 
-def _renumber(layers: nn.ModuleList) -> None:
+def trainable_parameters(model: PreTrainedModel, thaw: Thaw) -> list[nn.Parameter]:
+    """Return what trains once the rate is 1, in an assembled model or a plain one, in the model's own order.
+
+    `none`: the successors, in a plain model its layers. `head`: these, the pooler, and all outside the base model.
+    `all`: everything but the predecessor's layers.
+    """
+    modules, base = theseus_modules(model), model.base_model
+    layers = [module.successor for module in modules] or [layers_of(model)]
+    pooler = getattr(base, "pooler", None)
+    body = _parameters([base]) - _parameters([pooler] if pooler else [])
+    everything = _parameters([model])
+    trained = {
+        "none": _parameters(layers),
+        "head": _parameters(layers) | everything - body,
+        "all": everything - _parameters(module.predecessor for module in modules),
+    }[thaw]
+    return [weight for weight in model.parameters() if weight in trained]
+
+
+def _keep(model: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+    set_layers(model, nn.ModuleList(layers))
+    describe_layers(model)
     for index, layer in enumerate(layers):
         for part in layer.modules():
             if hasattr(part, "layer_idx"):
                 setattr(part, "layer_idx", index)  # noqa: B010 - not a tensor, which mypy takes it for
+
+
+def _parameters(modules: Iterable[nn.Module]) -> set[nn.Parameter]:
+    return {weight for module in modules for weight in module.parameters()}

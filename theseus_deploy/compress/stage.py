@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim
-from theseus_deploy.compress.families import count_layers
+from theseus_deploy.compress.families import check_sources, count_layers
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.configs import CompressConfig
 from theseus_deploy.data import open_data
-from theseus_deploy.models import open_checkpoint, save_checkpoint, torch_device
+from theseus_deploy.distributed import World
+from theseus_deploy.models import open_checkpoint, torch_device
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.workspace import Workspace
 
@@ -55,51 +56,52 @@ def compress_checkpoint(
     Raises:
         TheseusError: the predecessor, the data, the map or `out` cannot be used; nothing is written then.
     """
-    claim(out, overwrite or reuse)
+    world = World.here()
+    progress = progress if world.first else SILENT
+    claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
     module_map = map_of(config, count_layers(checkpoint.config))
+    check_sources(checkpoint.config, module_map.sources(config.init))
     corpus = open_data(data, text, label, checkpoint.task)
-    task = checkpoint.task.with_columns(corpus.text, corpus.label)
+    task = checkpoint.task.reading(corpus.text, corpus.label, corpus.metric)
     task = replace(task, max_length=checkpoint.longest(config.max_length))
     train, validation = corpus.for_training()
     request = Artifact.request("compress", config, checkpoint.parent, corpus)
-    if reuse and (kept := Artifact.kept(out, request)):
+    if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.training import Lesson, Plan
+    from theseus_deploy.training import Lesson, Plan, check_request, publish
 
-    plan = Plan.of(config, len(train))
+    check_request(config, checkpoint.config.model_type)
+    plan = Plan.of(config, len(train), world)
     schedule_of(config, plan)
     device = torch_device(config.device)
-    tokenizer = checkpoint.tokenizer()
-    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref)
+    world.join(device)
+    tokenizer = checkpoint.tokenizer(task.tags_words)
+    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     model = checkpoint.trained()
-    workspace = Workspace.open(out, request, overwrite or reuse)
+    with world.one_by_one():
+        workspace = Workspace.open(out, request, overwrite or reuse)
     before = lesson.score(model, device, progress, "scoring the predecessor")
     progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
     successor = compress(model, lesson, plan, module_map, config, workspace, progress)
     after = lesson.score(successor, device, progress, "scoring the successor")
-    primary = task.facts.primary
-    share = f" ({after[primary] / before[primary]:.1%} of the predecessor's {primary})" if before[primary] else ""
-    progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{share}")
-    with Artifact.writing(out, overwrite or reuse) as draft:
-        save_checkpoint(successor, tokenizer, draft.path)
-        draft.finish(
-            Manifest(
-                kind="checkpoint",
-                stage="compress",
-                config=config.to_json(),
-                parent=checkpoint.parent,
-                data=Source.of(corpus),
-                task=task,
-                parameters=successor.num_parameters(),
-                layers=module_map.successor_layers,
-                module_map=[list(module) for module in module_map.modules],
-                scores={"predecessor": before, "validation": after},
-            )
-        )
-    workspace.close()
-    return Artifact.open(out)
+    share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
+    shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
+    progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{shown}")
+    manifest = Manifest(
+        kind="checkpoint",
+        stage="compress",
+        config=config.to_json(),
+        parent=checkpoint.parent,
+        data=Source.of(corpus),
+        task=task,
+        parameters=successor.num_parameters(),
+        layers=module_map.successor_layers,
+        module_map=[list(module) for module in module_map.modules],
+        scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
+    )
+    return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
 
 
 def map_of(config: CompressConfig, layers: int) -> ModuleMap:
@@ -129,12 +131,13 @@ def _theseus(
     from theseus_deploy.training import train
 
     schedule = schedule_of(config, plan)
+    told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaw]
     progress.say(
         f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
-        f"1 from step {schedule.replacing_steps} of {plan.steps}"
+        f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
     )
     train(
-        partial(TheseusTrainer, schedule=schedule), assemble(model, module_map, config.init),
+        partial(TheseusTrainer, schedule=schedule, thaw=config.thaw), assemble(model, module_map, config.init),
         lesson, plan, config, workspace, progress,
     )  # fmt: skip
     return strip(model)
@@ -144,12 +147,10 @@ def _truncate(
     model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
     workspace: Workspace, progress: Progress,
 ) -> "PreTrainedModel":  # fmt: skip
-    from theseus_deploy.compress.modules import truncate
     from theseus_deploy.training import StageTrainer, train
 
-    truncate(model, module_map.sources(config.init))
-    train(StageTrainer, model, lesson, plan, config, workspace, progress)
-    return model
+    train(StageTrainer, _bottom(model, module_map, config), lesson, plan, config, workspace, progress)
+    return model.requires_grad_(True)
 
 
 def _distill(
@@ -158,16 +159,22 @@ def _distill(
 ) -> "PreTrainedModel":  # fmt: skip
     from functools import partial
 
-    from theseus_deploy.compress.baselines import TEACHER, DistillationTrainer
-    from theseus_deploy.compress.modules import truncate
-    from theseus_deploy.training import predict, train
+    from theseus_deploy.compress.baselines import DistillationTrainer, taught
+    from theseus_deploy.training import train
 
-    device = torch_device(config.device)
-    logits = predict(model, lesson.train, lesson.tokenizer, device, progress, "asking the predecessor")
-    taught = replace(lesson, train=lesson.train.add_column(TEACHER, logits.tolist()))
-    truncate(model, module_map.sources(config.init))
+    with_answers = taught(lesson, model, torch_device(config.device), progress)
     make = partial(DistillationTrainer, temperature=config.temperature, alpha=config.alpha)
-    train(make, model, taught, plan, config, workspace, progress)
+    train(make, _bottom(model, module_map, config), with_answers, plan, config, workspace, progress)
+    return model.requires_grad_(True)
+
+
+def _bottom(model: "PreTrainedModel", module_map: ModuleMap, config: CompressConfig) -> "PreTrainedModel":
+    """Leave only the layers that successors start from, and of the rest train what `thaw` says."""
+    from theseus_deploy.compress.modules import trainable_parameters, truncate
+
+    truncate(model, module_map.sources(config.init)).requires_grad_(False)
+    for weight in trainable_parameters(model, config.thaw):
+        weight.requires_grad_(True)
     return model
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from theseus_deploy.compress.modules import set_mask, theseus_modules
+from theseus_deploy.compress.modules import set_mask, successor_parameters, theseus_modules, trainable_parameters
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
+from theseus_deploy.configs import Thaw
 from theseus_deploy.training import StageTrainer
 
 
@@ -15,11 +16,16 @@ class TheseusTrainer(StageTrainer):
     In each optimizer step every module is replaced with the schedule's rate. A module that is not drawn gets no
     gradient, so the optimizer leaves it alone, its momentum too; that makes p lr the expected learning rate (eq. 7).
     A step in which no module is drawn has nothing to learn: its forward pass is skipped, and the schedules go on.
+
+    `thaw` adds parameters to the successors once the rate is 1: head and pooler, or all that is not the predecessor's
+    own layers. Until then they are frozen like those, and the optimizer, which knows them, has no gradient for them.
     """
 
-    def __init__(self, *, schedule: Schedule, **kwargs: Any) -> None:
+    def __init__(self, *, schedule: Schedule, thaw: Thaw = "none", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.schedule = schedule
+        own = {id(weight) for weight in successor_parameters(self.network)}
+        self.thawing = [weight for weight in trainable_parameters(self.network, thaw) if id(weight) not in own]
         self.modules = len(theseus_modules(self.network))
         self.replaced = self.modules
         self.batches = self.batches_skipped = 0  # since the last log line
@@ -31,6 +37,7 @@ class TheseusTrainer(StageTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Draw the mask of this step, and learn from the batch if any module was replaced; return the loss."""
+        self._freeze_until_whole()
         mask = replacement_mask(self.args.seed, self.state.global_step, self.modules, self.rate)
         set_mask(self.network, mask)
         self.replaced = sum(mask)
@@ -40,6 +47,24 @@ class TheseusTrainer(StageTrainer):
             return loss
         self.batches_skipped += 1
         return torch.zeros((), device=self.args.device)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Let the optimizer, and what wraps the model for many processes, know all that will ever train."""
+        for weight in self.thawing:
+            weight.requires_grad_(True)
+        return super().create_optimizer(model)
+
+    def _freeze_until_whole(self) -> None:
+        """Train successors only as long as modules are replaced, and what is thawed beside them from then on."""
+        whole = self.selectable()
+        if self.thawing and self.thawing[0].requires_grad != whole:
+            for weight in self.thawing:
+                weight.requires_grad_(whole)
+
+    def learners(self) -> dict[str, torch.nn.Parameter]:
+        """Return the successors' parameters, and what is thawed once it may have trained."""
+        kept = {id(weight) for weight in (*successor_parameters(self.network), *self.thawing * self.selectable())}
+        return {name: weight for name, weight in self.network.named_parameters() if id(weight) in kept}
 
     def selectable(self) -> bool:
         """The successor's score means nothing while modules of the predecessor still take part."""

@@ -117,12 +117,12 @@ def export_checkpoint(
     task = checkpoint.task
     corpus = open_data(data, text, label, task) if data else None
     if corpus:
-        task = task.with_columns(corpus.text, corpus.label)
+        task = task.reading(corpus.text, corpus.label, corpus.metric)
     request = Artifact.request("export", config, checkpoint.parent, corpus)
     if reuse and (kept := Artifact.kept(out, request)):
         return kept
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], len(task.text) or 1)
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer()
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     with Artifact.writing(out, overwrite or reuse) as draft:
         exported = export(model, tokenizer, task, texts, config, draft.path, progress)
