@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
+from tests.families import save_tiny
 from theseus_deploy.artifact import Artifact, Manifest, Parent, fingerprint
 from theseus_deploy.configs import ExportConfig, Quantize
 from theseus_deploy.export.stage import export_checkpoint
@@ -170,6 +171,22 @@ def pair_successor(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def pair_bundle(pair_successor: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The fp32 ONNX bundle of `pair_successor`, checked on `pairs`."""
     return export_bundle(pair_successor, pairs, tmp_path_factory.mktemp("bundles") / "pairs", "none")
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Make, once, a folder with a tiny `checkpoint` of a family and a kind of task, and its fp32 `bundle`."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(name: str, kind: str) -> Path:
+        if (name, kind) not in made:
+            folder = tmp_path_factory.mktemp(f"{name}-{kind}")
+            save_tiny(name, kind, folder / "checkpoint")
+            export_checkpoint(str(folder / "checkpoint"), folder / "bundle", ExportConfig(threads=1))
+            made[name, kind] = folder
+        return made[name, kind]
+
+    return make
 
 
 def export_bundle(checkpoint: Path, data: Path, out: Path, quantize: Quantize) -> Path:

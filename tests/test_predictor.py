@@ -1,7 +1,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.conftest import make_rows
+from tests.families import SENTENCES
 from theseus_deploy.errors import ArtifactError, DataError
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tables import read_tables
@@ -75,6 +76,42 @@ def test_a_label_its_score_and_all_scores(predictor: Predictor) -> None:
         assert answer["label"] == ("negative", "positive")[row.argmax()]
         assert answer["score"] == answer["scores"][answer["label"]]
         assert type(answer["score"]) is float
+
+
+def test_words_in_threads_and_in_batches_of_strings_and_lists(family: Callable[[str, str], Path]) -> None:
+    predictor = Predictor(family("bert", "tokens") / "bundle", threads=1)
+    words = [tuple(sentence.split()) for sentence in SENTENCES * 5]
+    mixed = [" ".join(text) if row % 2 else text for row, text in enumerate(words)]
+    expected = [predictor.predict([text])[0] for text in mixed]
+    assert any(answer["entities"] for answer in expected)
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(lambda size: predictor.predict(mixed, size), [1, 2, 3, 32]):
+            for answer, alone in zip(answers, expected, strict=True):
+                assert [{**entity, "score": 0} for entity in answer["entities"]] == [
+                    {**entity, "score": 0} for entity in alone["entities"]
+                ]
+    assert predictor.predict([]) == []
+    assert predictor.logits([]).shape == (0, 5)
+    assert predictor.predict([""]) == predictor.predict([()]) == [{"entities": []}]
+
+
+def test_the_graph_itself_answers_every_token(family: Callable[[str, str], Path]) -> None:
+    predictor = Predictor(family("bert", "tokens") / "bundle", threads=1)
+    encoded = predictor.encode(SENTENCES)
+    assert predictor.run(encoded).shape == (*encoded["input_ids"].shape, 5)
+
+
+def test_one_batch_in_the_order_of_the_question(predictor: Predictor) -> None:
+    answers = predictor.answer(TEXTS)
+    assert {answer.shape for answer in answers} == {(1, 2)}
+    np.testing.assert_allclose(np.concatenate(answers), predictor.logits(TEXTS), atol=1e-5)
+    assert predictor.answer([]) == []
+
+
+def test_padding_on_the_other_side_leaves_the_predictor_as_it_is(predictor: Predictor) -> None:
+    left = predictor.padding_on("left")
+    assert left.encode(["bad", "good film"])["input_ids"].tolist() == [[0, 2, 10, 3], [2, 5, 16, 3]]
+    assert predictor.encode(["bad", "good film"])["input_ids"].tolist() == [[2, 10, 3, 0], [2, 5, 16, 3]]
 
 
 def test_a_text_is_truncated_as_trained_and_padded_to_its_neighbour(predictor: Predictor) -> None:
@@ -146,11 +183,15 @@ def test_another_models_graph_is_refused(fp32_bundle: Path, pair_bundle: Path, t
         Predictor(folder)
 
 
-def test_production_pays_for_onnxruntime_tokenizers_and_numpy_only(fp32_bundle: Path) -> None:
+def test_production_pays_for_onnxruntime_tokenizers_and_numpy_only(
+    fp32_bundle: Path, family: Callable[[str, str], Path]
+) -> None:
     code = f"""
 import sys
 from theseus_deploy.predictor import Predictor
 assert Predictor({str(fp32_bundle)!r}, 1).predict(["good film"])[0]["label"] in ("negative", "positive")
+tagger = Predictor({str(family("bert", "tokens") / "bundle")!r}, 1)
+assert tagger.predict(["Anna lives near it"])[0].keys() == {{"entities"}}
 heavy = ("torch", "transformers", "pandas", "sklearn", "scipy", "datasets", "onnx", "pyarrow")
 sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
 """

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -5,8 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.verify import verify
 
 Change = Callable[[dict], object]
@@ -76,6 +80,99 @@ def test_a_probe_beyond_the_positions_of_the_model_is_told_and_not_printed(
     change_manifest(folder, lambda data: data["task"].update(max_length=100))
     assert "cannot be answered" in failures(folder)["probe"]
     assert capfd.readouterr() == ("", "")
+
+
+def change_probe(folder: Path, change: Change) -> None:
+    path = folder / "probe.json"
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    vouch_for(folder, path)
+
+
+def vouch_for(folder: Path, path: Path) -> None:
+    """Write a changed file into the manifest, as whoever forges a bundle would."""
+    content = path.read_bytes()
+    facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    change_manifest(folder, lambda data: data["files"].update({path.name: facts}))
+
+
+def test_a_graph_that_answers_otherwise_than_when_it_was_made(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    head = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.weight")
+    head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) + np.float32(0.01), head.name))
+    onnx.save(model, path)
+    vouch_for(folder, path)
+    found = failures(folder)
+    assert found.keys() == {"probe"}
+    assert found["probe"].startswith("12 texts answered: the logits differ by 0.0")
+    assert found["probe"].endswith("is allowed; use a CPU like that of the manifest, or export it again on this one")
+
+
+@pytest.mark.parametrize("bundle", ["fp32_bundle", "int8_bundle"])
+@pytest.mark.parametrize(("factor", "ok"), [(0.5, True), (2.0, False)])
+def test_a_probe_is_compared_within_what_the_precision_allows(
+    bundle: str, factor: float, ok: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(request.getfixturevalue(bundle), tmp_path / "bundle")
+    manifest, logits = Artifact.open(folder).manifest, json.loads((folder / "probe.json").read_text())["logits"]
+    fp32 = 1e-4 * max(1.0, np.abs(logits).max())
+    allowed = fp32 if manifest.precision == "fp32" else manifest.scores["parity"]["max_abs_diff"]
+    logits[3][1] += factor * allowed
+    change_probe(folder, lambda data: data.update(logits=np.array(logits).tolist()))
+    assert failures(folder).keys() == (set() if ok else {"probe"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["logits"].pop(),
+        lambda data: data["texts"].pop(),
+        lambda data: data.pop("logits"),
+        lambda data: data.update(logits="none"),
+        lambda data: data.update(logits=[[float("nan")] * 2] * 12),
+        lambda data: data.update(atol=float("nan")),
+        lambda data: data.update(texts=[["one", "too many"]] * 12),
+    ],
+)
+def test_a_damaged_probe_is_a_failure_and_no_traceback(fp32_bundle: Path, tmp_path: Path, change: Change) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_probe(folder, change)
+    assert failures(folder).keys() == {"probe"}
+
+
+def test_a_bundle_of_before_there_were_probes_passes_and_one_that_lost_its_probe_does_not(
+    fp32_bundle: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    (folder / "probe.json").unlink()
+    assert failures(folder).keys() == {"files", "probe"}
+    change_manifest(folder, lambda data: data["files"].pop("probe.json"))
+    assert not failures(folder)
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "link"])
+def test_a_graph_that_reads_files_outside_its_folder_is_refused(
+    fp32_bundle: Path, tmp_path: Path, location: str
+) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    (tmp_path / "secret").write_bytes(b"x" * 1024)
+    (folder / "link").symlink_to(tmp_path / "secret")
+    path = folder / "model.onnx"
+    model = onnx.load(path)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.weight")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "256")):
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    for name in ("model.onnx", "link"):
+        vouch_for(folder, folder / name)
+    found = failures(folder)
+    assert found.keys() == {"graph"}
+    assert "External data path" in found["graph"]
 
 
 @pytest.mark.parametrize(

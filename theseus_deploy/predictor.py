@@ -1,21 +1,25 @@
 """Answer questions with a bundle in production: onnxruntime, tokenizers, numpy, and nothing heavier is imported."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from theseus_deploy.answers import ANSWERS
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.errors import ArtifactError, DataError
 from theseus_deploy.machine import usable_cores
-from theseus_deploy.tasks import Task, softmax
+from theseus_deploy.tasks import Task
+from theseus_deploy.words import Words
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-Text = str | tuple[str, ...]
+Text = str | Sequence[str]
 Encoded = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
 
@@ -25,10 +29,23 @@ INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_id
 QUIET = 4  # onnxruntime tells everything in its exceptions too; a library does not write to stderr
 
 
+@dataclass(frozen=True)
+class Question:
+    """An input as tokens; `words` where each of them gets an answer, and None where the input as a whole does."""
+
+    encoding: "Encoding"
+    words: Words | None = None
+
+    def items(self, logits: Logits) -> Logits:
+        """Pick the logits of shape (items, labels) out of this input's: (labels,), or (sequence, labels) for words."""
+        return logits[None] if self.words is None else self.words.pick(logits, self.encoding)
+
+
 class Predictor:
     """A loaded bundle. It may be shared by threads: nothing in it changes after construction.
 
-    Texts are strings, or tuples of one string or of two (a pair). They are truncated as in training.
+    An input is a string, or a pair of them. Where words are tagged it is a string, which the tokenizer divides into
+    words, or a list of its words, which are then taken as they are, as in training. Inputs are truncated as trained.
     """
 
     def __init__(
@@ -55,45 +72,91 @@ class Predictor:
         self._check(folder / "model.onnx")
 
     def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
-        """Return one answer a text, in order: `label`, its `score` and all `scores`; for a regression just `score`."""
-        return [self._answer(row) for row in self.logits(texts, batch_size)]
+        """Return one answer an input, in order; its keys are those of its kind of task.
+
+        - single-label: `label`, its `score`, and the `scores` of all labels, which add up to 1;
+        - multi-label: the `labels` whose score is above 0.5, and the `scores` of all, each on its own;
+        - regression: `score`;
+        - tokens: `entities`, each with `label`, `text`, `start` and `end` (offsets in characters, so that
+          `text == input[start:end]`) and `score`, the mean probability of its words' tags. Where the input was a list
+          of words, offsets count in what single spaces join them to, and `words` is the range of words from the first
+          to behind the last. What was cut off has no entities.
+        """
+        questions = self._read(texts)
+        answer = ANSWERS[self.task.kind]
+        return [
+            answer(self.task, items, question.words)
+            for question, items in zip(questions, self._ask(questions, batch_size), strict=True)
+        ]
 
     def logits(self, texts: Sequence[Text], batch_size: int = 32) -> Logits:
-        """Return logits of shape (texts, labels), in order; batches hold texts of like length, to pad little.
+        """Return logits of shape (items, labels), in order; batches hold inputs of like length, to pad little.
+
+        An item is an input, or where words are tagged each word of it. Of a list every word is an item; of a string
+        those that were not cut off.
 
         Raises:
             DataError: an input has more or fewer texts than the model was trained on.
         """
-        encodings = self._tokenise(texts)
-        order = sorted(range(len(encodings)), key=lambda row: len(encodings[row]))
-        logits = np.empty((len(encodings), self.task.outputs), np.float32)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            logits[rows] = self.run(self._pad([encodings[row] for row in rows]))
-        return logits
+        nothing = np.empty((0, self.task.outputs), np.float32)
+        return np.concatenate([nothing, *self._ask(self._read(texts), batch_size)])
+
+    def answer(self, texts: Sequence[Text]) -> list[Logits]:
+        """Return logits of shape (items, labels) for each input of one batch, padded to the longest of them."""
+        return self._answer(self._read(texts)) if texts else []
 
     def encode(self, texts: Sequence[Text]) -> dict[str, NDArray[np.int64]]:
         """Return the graph's inputs for at least one text: arrays of shape (texts, longest of them in tokens)."""
-        return self._pad(self._tokenise(texts))
+        return self._pad(self._read(texts))
 
     def run(self, encoded: Encoded) -> Logits:
-        """Return logits of shape (texts, labels) for what `encode` gave."""
+        """Return what the graph gives for the result of `encode`: (texts, labels), or (texts, sequence, labels)."""
         logits: Logits = self._session.run([OUTPUT], dict(encoded))[0]
         return logits
 
-    def _tokenise(self, texts: Sequence[Text]) -> list["Encoding"]:
+    def padding_on(self, side: str) -> "Predictor":
+        """Return a predictor of the same graph that pads on that side, `right` or `left`."""
+        other = copy(self)
+        other._padding = {**self._padding, "direction": side}
+        return other
+
+    def _ask(self, questions: list[Question], batch_size: int) -> list[Logits]:
+        order = sorted(range(len(questions)), key=lambda row: len(questions[row].encoding))
+        answers: dict[int, Logits] = {}
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            answers |= zip(rows, self._answer([questions[row] for row in rows]), strict=True)
+        return [answers[row] for row in range(len(questions))]
+
+    def _answer(self, questions: list[Question]) -> list[Logits]:
+        logits = self.run(self._pad(questions))
+        return [question.items(row) for question, row in zip(questions, logits, strict=True)]
+
+    def _read(self, texts: Sequence[Text]) -> list[Question]:
+        if self.task.tags_words:
+            return self._read_words(texts)
         inputs = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
         columns = (len(self.task.text),) if self.task.text else (1, 2)
         for row, text in enumerate(inputs, start=1):
             if len(text) not in columns:
                 taken = " or ".join(map(str, columns))
                 raise DataError(f"input {row} has {len(text)} texts, and the model takes {taken}; correct it")
-        encodings: list[Encoding] = self._tokenizer.encode_batch_fast(
-            [text[0] if len(text) == 1 else text for text in inputs]
-        )
-        return encodings
+        encodings = self._tokenizer.encode_batch_fast([text[0] if len(text) == 1 else text for text in inputs])
+        return [Question(encoding) for encoding in encodings]
 
-    def _pad(self, encodings: list["Encoding"]) -> dict[str, NDArray[np.int64]]:
+    def _read_words(self, texts: Sequence[Text]) -> list[Question]:
+        questions: dict[int, Question] = {}
+        for given in (True, False):
+            rows = [row for row, text in enumerate(texts) if given != isinstance(text, str)]
+            asked = [list(texts[row]) if given else texts[row] for row in rows]
+            # Not `encode_batch_fast`, which forgets whose tokens are whose.
+            for row, encoding in zip(rows, self._tokenizer.encode_batch(asked, is_pretokenized=given), strict=True):
+                words = Words.listed(texts[row]) if given else Words.found(str(texts[row]), encoding)
+                questions[row] = Question(encoding, words)
+        return [questions[row] for row in range(len(texts))]
+
+    def _pad(self, questions: list[Question]) -> dict[str, NDArray[np.int64]]:
+        encodings = [question.encoding for question in questions]
         longest = max(len(encoding) for encoding in encodings)
         for encoding in encodings:
             encoding.pad(longest, **self._padding)
@@ -101,13 +164,6 @@ class Predictor:
             name: np.array([getattr(encoding, INPUTS[name]) for encoding in encodings], np.int64)
             for name in self.inputs
         }
-
-    def _answer(self, logits: Logits) -> dict[str, Any]:
-        if not self.task.labels:
-            return {"score": float(logits[0])}
-        scores = dict(zip(self.task.labels, softmax(logits).tolist(), strict=True))
-        label = max(scores, key=scores.__getitem__)
-        return {"label": label, "score": scores[label], "scores": scores}
 
     def _check(self, graph: Path) -> None:
         outputs = {node.name: node.shape for node in self._session.get_outputs()}
@@ -139,7 +195,8 @@ def _load_tokenizer(path: Path, max_length: int) -> tuple[Any, dict[str, Any]]:
         raise ArtifactError(f"{path} does not say how to pad; export the bundle again")
     padding = {name: tokenizer.padding[name] for name in ("direction", "pad_id", "pad_type_id", "pad_token")}
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    side = (tokenizer.truncation or {}).get("direction", "right")
+    tokenizer.enable_truncation(max_length, direction=side)
     return tokenizer, padding
 
 

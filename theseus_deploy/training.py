@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, isfinite
@@ -37,6 +37,7 @@ from theseus_deploy.machine import this_machine
 from theseus_deploy.models import FP32_ONLY, as_disk_error, quiet, save_checkpoint, torch_device
 from theseus_deploy.progress import SILENT, Progress, Tracker
 from theseus_deploy.tasks import Array, Task
+from theseus_deploy.words import at_words
 from theseus_deploy.workspace import COMPLETE, LOG, Workspace
 
 if TYPE_CHECKING:
@@ -385,14 +386,6 @@ def predict(
             tracker.advance(len(chosen))
     of_row = dict(world.gather(answers))
     return np.concatenate([of_row[row] for row in range(len(rows))])
-
-
-def at_words(tokens: Array, starts: Sequence[int]) -> Array:
-    """Pick the logits of each word, (words, labels), out of those of its input's tokens, (tokens, labels)."""
-    places = np.asarray(starts, dtype=np.int64)
-    words = np.zeros((len(places), tokens.shape[1]), np.float32)
-    words[places >= 0] = tokens[places[places >= 0]]
-    return words
 
 
 def check_request(config: TrainingConfig, model_type: str) -> None:

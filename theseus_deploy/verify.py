@@ -6,16 +6,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from theseus_deploy import builtin
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.checks import Check
 from theseus_deploy.errors import ArtifactError, ModelError
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.probe import FILE, Probe
 
 LAYER_KEYS = ("num_hidden_layers", "n_layers")  # DistilBERT's configuration has its own word
-PROBE = ("", "a short text", "a longer text " * 40)
 LONGEST_HEADER = 2**27  # safetensors' own limit
 
 
@@ -44,17 +42,26 @@ def _bundle(artifact: Artifact) -> Iterator[Check]:
         yield Check("graph", False, str(error))
         return
     yield Check("graph", True, f"takes {', '.join(predictor.inputs)}, answers with {predictor.task.outputs} logits")
-    columns = len(artifact.manifest.task.text) or 1
+    yield _probe(artifact, predictor)
+
+
+def _probe(artifact: Artifact, predictor: Predictor) -> Check:
+    """Ask again what the bundle was asked when it was made."""
     try:
-        logits = predictor.logits([(text,) * columns for text in PROBE])
+        probe = Probe.read(artifact.path)
+    except ArtifactError as error:
+        return Check("probe", False, str(error))
+    if probe is None:
+        return Check("probe", FILE not in artifact.files, "no probe is here, so no answers were compared")
+    shown = f"{len(probe.texts)} texts"
+    try:
+        distance = probe.distance(predictor)
     except Exception as error:  # onnxruntime's errors share no other base class
-        yield Check(
-            "probe", False, f"a probe of {len(PROBE)} texts cannot be answered ({' '.join(str(error).split())})"
-        )
-        return
-    finite = bool(np.isfinite(logits).all())
-    found = "all of them finite" if finite else "some of them no finite numbers: export the bundle again"
-    yield Check("probe", finite, f"{len(PROBE)} texts answered with {logits.size} logits, {found}")
+        return Check("probe", False, f"a probe of {shown} cannot be answered ({' '.join(str(error).split())})")
+    same = distance <= probe.atol
+    found = f"the logits differ by {distance:.2g} from those stored, and {probe.atol:.2g} is allowed"
+    remedy = "" if same else "; use a CPU like that of the manifest, or export it again on this one"
+    return Check("probe", same, f"{shown} answered: {found}{remedy}")
 
 
 def _checkpoint(artifact: Artifact) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """`theseus predict`."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
@@ -29,7 +29,8 @@ def command(
 ) -> None:
     """Answer texts with a bundle: one JSON line an input, in order. Loads no torch.
 
-    Where the model reads pairs, a tab divides the two texts of an input.
+    Where the model reads pairs, a tab divides the two texts of an input. Where it tags words, entities are told by
+    their place in the text, in characters.
 
         theseus predict bundle "what a day" "never again"
     """
@@ -47,9 +48,9 @@ def command(
             console.print_line(answer)
 
 
-def _inputs(lines: list[str], task: Task) -> list[tuple[str, ...]]:
+def _inputs(lines: list[str], task: Task) -> Sequence[str | tuple[str, ...]]:
     """Divide lines at the tab where the task reads pairs; elsewhere a tab is text."""
-    return [tuple(line.split("\t", 1)) if len(task.text) == 2 else (line,) for line in lines]
+    return [tuple(line.split("\t", 1)) for line in lines] if len(task.text) == 2 else lines
 
 
 def _chunks(texts: list[str], file: Path | None) -> Iterator[list[str]]:

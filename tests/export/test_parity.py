@@ -1,23 +1,37 @@
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification
 
 from tests.conftest import make_rows, make_tokenizer
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.errors import ExportError
-from theseus_deploy.export.parity import Answer, Parity, ask, builtin_texts, checkpoint_answer, choose_texts, compare
+from theseus_deploy.export.parity import (
+    Answer,
+    Parity,
+    ask,
+    builtin_texts,
+    checkpoint_answer,
+    choose_texts,
+    compare,
+    probe_texts,
+)
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tasks import Task
 
 NUMBER = Task("regression", (), ("text",), "label")
-TEXTS = choose_texts([(text,) for text, _ in make_rows(40, seed=5)], 1)
+TAGS = Task("tokens", ("O", "B-x"), ("tokens",), "tags")
+MANY = Task("multi-label", ("a", "b", "c"), ("text",), "labels")
+TEXTS = choose_texts([(text,) for text, _ in make_rows(40, seed=5)], NUMBER)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +42,7 @@ def checkpoint(tiny_bert: Path, fp32_bundle: Path) -> Answer:
 
 def parity_of(bundle: Path, checkpoint: Answer) -> Parity:
     predictor = Predictor(bundle, threads=1)
-    answered = ask(lambda texts: predictor.run(predictor.encode(texts)), TEXTS)
-    return compare(ask(checkpoint, TEXTS), answered, TEXTS, predictor.task)
+    return compare(ask(checkpoint, TEXTS), ask(predictor.answer, TEXTS), TEXTS, predictor.task)
 
 
 @pytest.fixture
@@ -78,9 +91,44 @@ def test_a_graph_that_answers_with_no_number_is_refused(tampered: Callable[[floa
 
 def test_the_text_named_is_the_one_whose_answer_differs() -> None:
     texts = [("one",), ("two",), ("three",)]
-    expected = ask(lambda batch: np.zeros((len(batch), 1), np.float32), texts)
-    answered = ask(lambda batch: np.array([[0.5 if text == ("two",) else 0.1] for text in batch]), texts)
+    expected = ask(lambda batch: [np.zeros((1, 1)) for _ in batch], texts)
+    answered = ask(lambda batch: [np.array([[0.5 if text == ("two",) else 0.1]]) for text in batch], texts)
     assert compare(expected, answered, texts, NUMBER) == Parity(0.5, None, 3, ("two",))
+
+
+def test_words_are_compared_one_by_one_and_those_that_were_cut_off_agree_on_nothing() -> None:
+    texts = [("a", "b", "cut"), (), ("c",)]
+    logits = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.3, 0.0], "cut": [0.0, 0.0]}
+    changed = {**logits, "c": [0.3, 0.4]}
+
+    def answering(known: dict[str, list[float]]) -> Answer:
+        return lambda batch: [np.array([known[word] for word in words]).reshape(-1, 2) for words in batch]
+
+    parity = compare(ask(answering(logits), texts), ask(answering(changed), texts), texts, TAGS)
+    assert parity == Parity(0.4, 2 * 2 / (2 * 3), 3, ("c",))
+    with pytest.raises(ExportError, match=r"by 0\.4, more than --atol 0\.0001, worst on the text 'c'"):
+        parity.require(1e-4)
+
+
+def test_of_many_labels_all_must_agree() -> None:
+    texts = [("one",), ("two",)]
+    expected = ask(lambda batch: [np.array([[1.0, -1.0, -1.0]]) for _ in batch], texts)
+    answered = ask(lambda batch: [np.array([[1.0, -1.0, 0.1 if text == ("two",) else -1.0]]) for text in batch], texts)
+    assert compare(expected, answered, texts, MANY).label_agreement == 0.5
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_checkpoint_is_asked_on_the_side_that_is_named(side: str) -> None:
+    tokenizer, seen = make_tokenizer(), []
+
+    class Echo(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            seen.append(attention_mask.tolist())
+            return SimpleNamespace(logits=input_ids[..., None].float().repeat(1, 1, 2))
+
+    answers = checkpoint_answer(Echo(), tokenizer, TAGS, side)([("good", "", "film"), ("bad",)])
+    assert seen == [[[1, 1, 1, 1], [1, 1, 1, 0] if side == "right" else [0, 1, 1, 1]]]
+    assert [items[:, 0].tolist() for items in answers] == [[5, 0, 16], [10]]
 
 
 def test_when_parity_fails_nothing_is_written(tiny_bert: Path, tmp_path: Path) -> None:
@@ -92,9 +140,9 @@ def test_when_parity_fails_nothing_is_written(tiny_bert: Path, tmp_path: Path) -
 def test_each_text_is_asked_in_a_padded_batch_and_some_alone_the_shortest_and_longest_among_them() -> None:
     batches: list[list[tuple[str, ...]]] = []
 
-    def answer(texts: list[tuple[str, ...]]) -> np.ndarray:
+    def answer(texts: Sequence[tuple[str, ...]]) -> list[np.ndarray]:
         batches.append(list(texts))
-        return np.array([[len(text[0])] for text in texts], np.float32)
+        return [np.array([[len(text[0])]], np.float32) for text in texts]
 
     texts = [("x" * length,) for length in range(300, 0, -1)]
     answers = ask(answer, texts)
@@ -103,12 +151,12 @@ def test_each_text_is_asked_in_a_padded_batch_and_some_alone_the_shortest_and_lo
     assert sorted(together) == sorted(texts)
     assert {("x",), ("x" * 300,)} <= set(alone)
     assert min(len(set(batch)) for batch in batches if len(batch) > 1) > 8
-    assert answers[:, 0].tolist() == [len(text[0]) for text in [*texts, *alone]]
+    assert np.concatenate(answers)[:, 0].tolist() == [len(text[0]) for text in [*texts, *alone]]
 
 
 def test_of_many_texts_256_are_chosen_from_the_shortest_to_the_longest() -> None:
     texts = [("x" * length,) for length in range(1000)]
-    chosen = choose_texts(texts, 1)
+    chosen = choose_texts(texts, NUMBER)
     assert len(set(chosen)) == 256
     assert {texts[0], texts[-1]} <= set(chosen)
 
@@ -116,16 +164,36 @@ def test_of_many_texts_256_are_chosen_from_the_shortest_to_the_longest() -> None
 @pytest.mark.parametrize("columns", [1, 2])
 def test_few_texts_are_joined_by_our_own(columns: int) -> None:
     given = [("mine",) * columns]
-    chosen = choose_texts(given, columns)
+    chosen = choose_texts(given, replace(NUMBER, text=("text",) * columns))
     assert chosen[0] == given[0]
     assert len(chosen) == 256
     assert {len(text) for text in chosen} == {columns}
 
 
 def test_our_own_texts_are_of_every_length_and_always_the_same() -> None:
-    texts = builtin_texts()
-    assert texts == builtin_texts()
+    texts = builtin_texts(NUMBER)
+    assert texts == builtin_texts(NUMBER)
     assert len(texts) == 256
     assert ("",) in texts
     assert ("👍",) in texts
     assert max(len(text.split()) for (text,) in texts) == 600
+
+
+def test_our_own_texts_come_as_words_where_words_are_tagged() -> None:
+    texts = builtin_texts(TAGS)
+    assert [" ".join(words) for words in texts if words[0].strip()] == [
+        " ".join(text.split()) for (text,) in builtin_texts(NUMBER) if text.strip()
+    ]
+    assert ("",) in texts
+    assert max(map(len, texts)) == 600
+    mine = [("my", "own", "words")]
+    assert choose_texts(mine, TAGS) == [*mine, *texts[:255]]
+
+
+@pytest.mark.parametrize("task", [NUMBER, TAGS])
+def test_a_probe_is_of_our_own_texts_from_none_to_long_and_not_too_many_words(task: Task) -> None:
+    texts = probe_texts(task)
+    assert len(texts) == 12
+    assert texts[0] == ("",)
+    longest = max(len(text) if task is TAGS else len(text[0].split()) for text in texts)
+    assert longest == (100 if task is TAGS else 600)

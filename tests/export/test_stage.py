@@ -36,7 +36,8 @@ def test_an_fp32_bundle_has_one_parity_and_no_quantization(fp32_bundle: Path) ->
     assert manifest.precision == "fp32"
     assert manifest.scores.keys() == {"parity"}
     assert manifest.scores["parity"]["label_agreement"] == 1.0
-    assert manifest.receipt.keys() == {"ledger"}
+    assert manifest.receipt.keys() == {"ledger", "padding"}
+    assert manifest.receipt["padding"] == ["right"]  # BERT counts positions from the left
 
 
 def test_the_ledger_follows_the_bytes(int8_bundle: Path) -> None:

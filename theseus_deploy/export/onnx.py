@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 OUTPUT = "logits"
 MAX_BYTES = 2**31 - 2**24  # protobuf ends at 2 GiB; the graph around the weights needs some of it
 EXAMPLE = ["short", "a longer text beside it, so that the first one is padded"]
+TALKATIVE = ("torch.onnx", "onnxscript")  # loggers
 KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),  # torch about its own code
     (r"# The axis name: \w+ will not be used", UserWarning),  # two inputs share an axis, as they should
@@ -26,10 +27,11 @@ KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 
 
 def to_onnx(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", path: Path, opset: int) -> None:
-    """Write a classifier as one ONNX file.
+    """Write a model with its head as one ONNX file.
 
     Inputs are int64 of shape (batch, sequence), named as the tokenizer names them; the output `logits` is float32 of
-    shape (batch, labels). The model must be float32, on the CPU; it comes back in the mode it came in.
+    shape (batch, labels), or where words are tagged (batch, sequence, labels). The model must be float32, on the CPU;
+    it comes back in the mode it came in.
 
     Raises:
         ExportError: the weights exceed what one file holds, or torch cannot express the model at this opset.
@@ -140,13 +142,15 @@ def _eager_attention(model: "PreTrainedModel") -> Iterator[None]:
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep the exporter's talk about itself from the user; any warning not listed still comes through."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for message, category in KNOWN_WARNINGS:
                 warnings.filterwarnings("ignore", message=message, category=category)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

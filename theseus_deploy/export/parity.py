@@ -8,23 +8,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from theseus_deploy.data import first_tokens
 from theseus_deploy.errors import ExportError
 from theseus_deploy.export.onnx import input_names
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
+from theseus_deploy.words import at_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Texts = Sequence[tuple[str, ...]]
 Array = NDArray[np.floating[Any]]
-Answer = Callable[[Texts], Array]  # logits of shape (texts, labels) for one batch, padded to its longest
+Answers = list[Array]  # logits of shape (items, labels) for each text
+Answer = Callable[[Texts], Answers]  # of one batch, padded to its longest
 
 TEXTS = 256
 ALONE = 64  # texts that are also asked alone, where a batch of one might be traced wrongly
 BATCH = 16
+OTHER = {"right": "left", "left": "right"}  # side to pad on
+NOISE = 0.1  # the share of --atol by which a checkpoint may differ with the side, and still be said not to depend on it
 SEED = 2020
 SHOWN = 60  # characters of a text in a message
+PROBE = 12  # texts that a bundle keeps, with its answers
+PROBE_WORDS = 100  # of each, where every word is answered
 
 ODD_TEXTS = (
     "", " ", "a", "?!", "...", "\t\n", "0", "3.14159", "[MASK]", "👍", "I 💙 it 😂😂😂", "¡Qué lástima!", "naïve café",
@@ -67,8 +74,8 @@ class Parity:
             )
 
 
-def ask(answer: Answer, texts: Texts, progress: Progress = SILENT, title: str = "asking") -> Array:
-    """Return logits of shape (questions, labels): of every text in a padded batch, then of `ALONE` of them alone."""
+def ask(answer: Answer, texts: Texts, progress: Progress = SILENT, title: str = "asking") -> Answers:
+    """Return the logits of every text in a padded batch, then of `ALONE` of them alone."""
     order = _by_length(texts)
     alone = _spread(order, ALONE)
     batches = -(-len(texts) // BATCH)
@@ -82,59 +89,91 @@ def ask(answer: Answer, texts: Texts, progress: Progress = SILENT, title: str = 
         for row in alone:
             singles.append(answer([texts[row]])[0])
             tracker.advance()
-    return np.stack([*(answers[row] for row in range(len(texts))), *singles])
+    return [*(answers[row] for row in range(len(texts))), *singles]
 
 
-def compare(expected: Array, answered: Array, texts: Texts, task: Task) -> Parity:
-    """Compare two results of `ask` about the same texts, the checkpoint's first.
+def compare(expected: Answers, answered: Answers, texts: Texts, task: Task) -> Parity:
+    """Compare two results of `ask` about the same texts, the checkpoint's first, item by item.
 
     Raises:
         ExportError: an answer is no finite number.
     """
     asked = [*texts, *(texts[row] for row in _spread(_by_length(texts), ALONE))]
-    for who, logits in (("the checkpoint", expected), ("the graph", answered)):
+    text_of = np.repeat(np.arange(len(asked)), [len(items) for items in expected])
+    checkpoint, graph = np.concatenate(expected), np.concatenate(answered)
+    for who, logits in (("the checkpoint", checkpoint), ("the graph", graph)):
         if not (finite := np.isfinite(logits).all(axis=1)).all():
             raise ExportError(
-                f"{who} answers {_shorten(asked[int(finite.argmin())])!r} with a logit that is no finite number; "
+                f"{who} answers {_shorten(asked[text_of[finite.argmin()]])!r} with a logit that is no finite number; "
                 "train it again, or export it without --quantize"
             )
-    difference = np.abs(expected - answered).max(axis=1)
+    difference = np.abs(checkpoint - graph).max(axis=1)
     worst = int(difference.argmax())
-    agreement = float((expected.argmax(axis=1) == answered.argmax(axis=1)).mean()) if task.labels else None
-    return Parity(float(difference[worst]), agreement, len(texts), asked[worst])
+    seen = checkpoint.any(axis=1) | graph.any(axis=1)  # words that were cut off are zeros, which would always agree
+    agreement = float(task.agree(checkpoint, graph)[seen].mean()) if task.labels else None
+    return Parity(float(difference[worst]), agreement, len(texts), asked[text_of[worst]])
 
 
-def checkpoint_answer(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", task: Task) -> Answer:
-    """Return the function that asks the checkpoint itself, which must be in evaluation mode."""
+def checkpoint_answer(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", task: Task, side: str | None = None
+) -> Answer:
+    """Return the function that asks the checkpoint itself, which must be in evaluation mode.
+
+    Batches are padded on `side`, `right` or `left`, by default the tokenizer's own.
+    """
     import torch
 
     names = input_names(model, tokenizer)
+    arguments: dict[str, Any] = {
+        "padding": True, "padding_side": side, "truncation": True, "max_length": task.max_length,
+        "return_tensors": "pt", "is_split_into_words": task.tags_words,
+    }  # fmt: skip
 
-    def answer(texts: Texts) -> Array:
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        encoded = tokenizer(*columns, padding=True, truncation=True, max_length=task.max_length, return_tensors="pt")
+    def answer(texts: Texts) -> Answers:
+        columns = [texts] if task.tags_words else zip(*texts, strict=True)
+        encoded = tokenizer(*([_as_list(text) for text in column] for column in columns), **arguments)
         with torch.inference_mode():
             logits: Array = model(**{name: encoded[name] for name in names}).logits.numpy()
-        return logits
+        if not task.tags_words:
+            return list(logits[:, None])
+        starts = [first_tokens(encoded.word_ids(row), len(words)) for row, words in enumerate(texts)]
+        return [at_words(tokens, places) for tokens, places in zip(logits, starts, strict=True)]
 
     return answer
 
 
-def choose_texts(texts: Texts, columns: int) -> list[tuple[str, ...]]:
+def sides(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", task: Task, texts: Texts, atol: float
+) -> tuple[str, ...]:
+    """Return the sides on which inputs may be padded: the tokenizer's own first, the other if nothing depends on it.
+
+    The checkpoint is asked, for it follows from positions, pooling and masks together: with positions that count from
+    the left, or a head that reads the first token, padding on the left is another question.
+    """
+    own = tokenizer.padding_side
+    batch = [texts[row] for row in _spread(_by_length(texts), BATCH)]
+    here, there = (np.concatenate(checkpoint_answer(model, tokenizer, task, side)(batch)) for side in (own, OTHER[own]))
+    return (own, OTHER[own]) if np.abs(here - there).max() <= NOISE * atol else (own,)
+
+
+def choose_texts(texts: Texts, task: Task) -> list[tuple[str, ...]]:
     """Return at least `TEXTS` texts of all lengths, the shortest and the longest among them.
 
-    Where there are fewer, texts of our own with as many columns (1, or 2 for pairs) are added.
+    Where there are fewer, texts of our own of the same form are added.
     """
     if len(texts) < TEXTS:
-        return [*texts, *builtin_texts(columns)[: TEXTS - len(texts)]]
+        return [*texts, *builtin_texts(task)[: TEXTS - len(texts)]]
     return [texts[row] for row in _spread(_by_length(texts), TEXTS)]
 
 
-def builtin_texts(columns: int = 1) -> list[tuple[str, ...]]:
-    """Make `TEXTS` texts of mixed length, the same each time: none, one letter, emoji, other scripts, 600 words."""
+def builtin_texts(task: Task) -> list[tuple[str, ...]]:
+    """Make `TEXTS` texts of mixed length, the same each time: none, one letter, emoji, other scripts, 600 words.
+
+    They are single texts, pairs or the words of texts, as the task has it.
+    """
     draw = random.Random(SEED)
     columns_of_texts = []
-    for _ in range(columns):
+    for _ in range(len(task.text) or 1):
         made = [
             " ".join(draw.choices(WORDS, k=draw.choice((2, 5, 9, 14, 20, 40, 90))))
             for _ in range(TEXTS - len(ODD_TEXTS))
@@ -142,7 +181,16 @@ def builtin_texts(columns: int = 1) -> list[tuple[str, ...]]:
         texts = [*ODD_TEXTS, *made]
         draw.shuffle(texts)
         columns_of_texts.append(texts)
+    if task.tags_words:  # where a text has no words, one that the tokenizer drops
+        return [tuple(text.split()) or (text,) for text in columns_of_texts[0]]
     return list(zip(*columns_of_texts, strict=True))
+
+
+def probe_texts(task: Task) -> list[tuple[str, ...]]:
+    """Choose `PROBE` texts of our own for a bundle to keep, never the user's: the shortest to the longest."""
+    texts = builtin_texts(task)
+    chosen = [texts[row] for row in _spread(_by_length(texts), PROBE)]
+    return [words[:PROBE_WORDS] for words in chosen] if task.tags_words else chosen
 
 
 def _by_length(texts: Texts) -> list[int]:
@@ -157,5 +205,10 @@ def _spread(rows: list[int], count: int) -> list[int]:
 
 
 def _shorten(texts: tuple[str, ...]) -> str:
-    joined = " | ".join(texts)
+    joined = " | ".join(texts) if len(texts) == 2 else " ".join(texts)
     return joined if len(joined) <= SHOWN else f"{joined[:SHOWN]}..."
+
+
+def _as_list(text: str | tuple[str, ...]) -> str | list[str]:
+    """Return what transformers takes: words come as a list."""
+    return text if isinstance(text, str) else list(text)

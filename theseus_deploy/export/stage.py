@@ -11,11 +11,21 @@ from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.export.onnx import evaluating, to_onnx
-from theseus_deploy.export.parity import Parity, Texts, ask, checkpoint_answer, choose_texts, compare
+from theseus_deploy.export.parity import (
+    Parity,
+    Texts,
+    ask,
+    checkpoint_answer,
+    choose_texts,
+    compare,
+    probe_texts,
+    sides,
+)
 from theseus_deploy.export.quantize import INT8_DYNAMIC, to_int8_dynamic
 from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
 
@@ -28,19 +38,21 @@ GRAPH = "model.onnx"
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made: `parity` of the graph that ships, `parity_fp32` of the one it was quantised from."""
+    """What an export made.
+
+    `parity` holds by name: `parity` of the graph that ships, `parity_fp32` of the one it was quantised from, and where
+    the model may be padded on the other side too, the same again with `_left` (or `_right`) behind.
+    """
 
     precision: str
     parameters: int
-    parity: Parity
-    parity_fp32: Parity | None
+    parity: Mapping[str, Parity]
     receipt: Mapping[str, Any]
 
     @property
     def scores(self) -> dict[str, dict[str, float]]:
         """Return the part of the manifest's scores that export adds."""
-        fp32 = {"parity_fp32": self.parity_fp32.to_json()} if self.parity_fp32 else {}
-        return {"parity": self.parity.to_json(), **fp32}
+        return {name: parity.to_json() for name, parity in self.parity.items()}
 
 
 def export(
@@ -54,8 +66,8 @@ def export(
 ) -> Exported:
     """Write a bundle's files but the manifest into `folder`, and prove on `texts` that the graph answers as the model.
 
-    The fp32 graph must answer within `config.atol`; of an int8 graph the difference is reported. The model must be
-    float32, on the CPU.
+    The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
+    difference is reported. The model must be float32, on the CPU.
 
     Raises:
         ExportError: the model cannot be exported, or its graph answers otherwise.
@@ -66,30 +78,37 @@ def export(
     with evaluating(model), _torch_threads(config.threads):
         progress.say(f"writing {GRAPH} (opset {config.opset})")
         to_onnx(model, tokenizer, graph, config.opset)
+        padded = sides(model, tokenizer, task, texts, config.atol)
         expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
     ledger = [_entry("checkpoint", model.num_parameters(), sum(weight.nbytes for weight in model.parameters()))]
 
-    def check(name: str) -> Parity:
+    def check(name: str) -> tuple[Predictor, dict[str, Parity]]:
         ledger.append(_entry(name, _count_weights(graph), graph.stat().st_size))
         predictor = Predictor(folder, config.threads, task=task)
-        answered = ask(
-            lambda batch: predictor.run(predictor.encode(batch)), texts, progress, f"asking the {name} graph"
-        )
-        return compare(expected, answered, texts, task)
+        title = f"asking the {name} graph"
+        return predictor, {
+            "" if side == tokenizer.padding_side else f"_{side}": compare(
+                expected, ask(predictor.padding_on(side).answer, texts, progress, title), texts, task
+            )
+            for side in padded
+        }
 
-    fp32 = check(FP32)
-    fp32.require(config.atol)
-    if config.quantize == "none":
-        return Exported(FP32, model.num_parameters(), fp32, None, {"ledger": ledger})
-    progress.say("quantising to int8")
-    receipt = to_int8_dynamic(graph, graph, this_machine())
-    return Exported(
-        INT8_DYNAMIC,
-        model.num_parameters(),
-        check(INT8_DYNAMIC),
-        fp32,
-        {"ledger": ledger, "quantization": receipt.to_json()},
-    )
+    predictor, parity = check(FP32)
+    for found in parity.values():
+        found.require(config.atol)
+    precision, named, quantised_by = FP32, {f"parity{side}": found for side, found in parity.items()}, 0.0
+    receipt: dict[str, Any] = {"ledger": ledger, "padding": list(padded)}
+    if config.quantize != "none":
+        progress.say("quantising to int8")
+        receipt["quantization"] = to_int8_dynamic(graph, graph, this_machine()).to_json()
+        predictor, quantised = check(INT8_DYNAMIC)
+        precision, quantised_by = INT8_DYNAMIC, quantised[""].max_abs_diff
+        named = {
+            **{f"parity{side}": found for side, found in quantised.items()},
+            **{f"parity_fp32{side}": found for side, found in parity.items()},
+        }
+    Probe.ask(predictor, probe_texts(task), quantised_by).write(folder)
+    return Exported(precision, model.num_parameters(), named, receipt)
 
 
 def export_checkpoint(
@@ -121,7 +140,7 @@ def export_checkpoint(
     request = Artifact.request("export", config, checkpoint.parent, corpus)
     if reuse and (kept := Artifact.kept(out, request)):
         return kept
-    texts = choose_texts(corpus.for_scoring().texts if corpus else [], len(task.text) or 1)
+    texts = choose_texts(corpus.for_scoring().texts if corpus else [], task)
     model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     with Artifact.writing(out, overwrite or reuse) as draft:
@@ -152,7 +171,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Pat
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer.json"
     production = Tokenizer.from_file(str(path))
-    production.enable_truncation(task.max_length)
+    production.enable_truncation(task.max_length, direction=tokenizer.truncation_side)
     production.enable_padding(
         direction=tokenizer.padding_side,
         pad_id=tokenizer.pad_token_id,
