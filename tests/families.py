@@ -153,12 +153,13 @@ def save_tokenizer_of(family: str, folder: Path) -> Path:
     return folder
 
 
-def save_tiny(family: str, kind: str, folder: Path) -> Path:
+def save_tiny(family: str, kind: str, folder: Path, layers: int | None = None) -> Path:
     """Write a checkpoint of random weights, as `theseus finetune` would leave it but for the manifest."""
     make_tokenizer, different = FAMILIES[family]
     tokenizer, labels = make_tokenizer(), LABELS[kind]
+    depth = {name: layers for name in ("num_hidden_layers", "n_layers") if layers and name in {**PLAIN, **different}}
     config = AutoConfig.for_model(
-        family, **{**PLAIN, **different}, vocab_size=len(tokenizer), problem_type=KINDS[kind].problem_type,
+        family, **{**PLAIN, **different, **depth}, vocab_size=len(tokenizer), problem_type=KINDS[kind].problem_type,
         **({"id2label": dict(enumerate(labels))} if labels else {"num_labels": 1}),
     )  # fmt: skip
     torch.manual_seed(3)
