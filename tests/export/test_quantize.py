@@ -114,5 +114,6 @@ def test_no_notes_and_no_stray_files_are_left(int8: onnx.GraphProto, int8_bundle
     assert not int8.value_info
     assert not onnx.load(int8_bundle / "model.onnx").metadata_props
     assert sorted(path.name for path in int8_bundle.iterdir()) == [
-        "config.json", "model.onnx", "probe.json", "theseus.json", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "model.onnx", "probe.json",
+        "theseus.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip

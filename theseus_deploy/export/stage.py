@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import open_data
+from theseus_deploy.export.card import model_card
 from theseus_deploy.export.onnx import evaluating, to_onnx
 from theseus_deploy.export.parity import (
     Parity,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FP32 = "fp32"
 GRAPH = "model.onnx"
+CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -145,22 +147,22 @@ def export_checkpoint(
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     with Artifact.writing(out, overwrite or reuse) as draft:
         exported = export(model, tokenizer, task, texts, config, draft.path, progress)
-        draft.finish(
-            Manifest(
-                kind="bundle",
-                stage="export",
-                config=config.to_json(),
-                parent=checkpoint.parent,
-                data=Source.of(corpus) if corpus else None,
-                task=task,
-                parameters=exported.parameters,
-                layers=before.layers if before else model.config.num_hidden_layers,
-                precision=exported.precision,
-                module_map=before.module_map if before else None,
-                scores={**(before.scores if before else {}), **exported.scores},
-                receipt=exported.receipt,
-            )
+        manifest = Manifest(
+            kind="bundle",
+            stage="export",
+            config=config.to_json(),
+            parent=checkpoint.parent,
+            data=Source.of(corpus) if corpus else None,
+            task=task,
+            parameters=exported.parameters,
+            layers=before.layers if before else model.config.num_hidden_layers,
+            precision=exported.precision,
+            module_map=before.module_map if before else None,
+            scores={**(before.scores if before else {}), **exported.scores},
+            receipt=exported.receipt,
         )
+        (draft.path / CARD).write_text(model_card(manifest, before), "utf-8")
+        draft.finish(manifest)
     return Artifact.open(out)
 
 
