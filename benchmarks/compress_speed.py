@@ -1,0 +1,550 @@
+"""How fast does `theseus compress` train? Seconds an optimizer step and peak memory, beside three other trainings.
+
+    .venv/bin/python benchmarks/compress_speed.py --data mrpc/
+
+- `theseus`: TheseusTrainer, as the command runs it.
+- `bare`: the same batches, masks and mathematics in a loop without transformers.Trainer, which shows what that costs.
+- `finetune`: plain fine-tuning of the whole predecessor with our data path, that is StageTrainer.
+- `official`: what the official script of 2020 computes in a step: inputs in random order, padded to 128 tokens, fp32,
+  nothing skipped, gradients of all that took part, embeddings, head and the predecessor's layers too, and clipping
+  over all of them; only the optimizer is confined to the successors. With the kernels and defaults of today's torch.
+
+What is measured is a training of three epochs over a sample of the rows. In the first, `start`, the replacing rate is
+held at 0.3, as it nearly is for the first steps of a long training; in the second, `replacing`, it rises from 0.3 to 1;
+in the third, `successor`, it is 1. `curriculum`, the second and the third together, is what `theseus compress` does by
+default. `official` takes every fourth step of it all, under the masks of those steps. All that a step does is timed:
+loading and collating the batch, forward, backward, clipping, optimizer, logging, callbacks. Loading the model,
+tokenising, evaluating and writing checkpoints are not. A sample is grouped by length less well than the whole data, so
+`theseus` and `finetune` look a little slower than they are; the report says how much padding it is.
+
+Every arm has a process of its own, of which one works at a time; each round runs every arm once, in random order, over
+the same batches and masks. Ratios are of medians over the rounds, their intervals from resampling whole rounds. Writes
+`benchmarks/results/compress_speed.json`.
+"""
+
+import argparse
+import gc
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    TrainerCallback,
+    get_scheduler,
+    set_seed,
+)
+
+from theseus_deploy.artifact import write_atomically
+from theseus_deploy.benchmark.process import environment
+from theseus_deploy.benchmark.stats import quantile_ratio
+from theseus_deploy.benchmark.worker import peak_rss
+from theseus_deploy.compress.families import count_layers
+from theseus_deploy.compress.modules import assemble, set_mask, successor_parameters, theseus_modules
+from theseus_deploy.compress.schedule import Schedule, replacement_mask
+from theseus_deploy.compress.stage import map_of
+from theseus_deploy.compress.trainer import TheseusTrainer
+from theseus_deploy.configs import CompressConfig, Precision
+from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.machine import this_machine, usable_cores, versions
+from theseus_deploy.models import open_checkpoint, quiet
+from theseus_deploy.progress import SILENT
+from theseus_deploy.tasks import Task
+from theseus_deploy.training import EpochSampler, Lesson, Plan, StageTrainer, train
+from theseus_deploy.workspace import Workspace
+
+RESULT = Path(__file__).resolve().parent / "results" / "compress_speed.json"
+EPOCHS = 3
+STRIDE = 4  # of `official`, whose step takes several of the others'
+WARM = 8  # steps of a training before the first round, thrown away
+ROUNDS = 3
+MAX_NORM = 1.0  # the Trainer's default, and the official script's
+START, REPLACING, SUCCESSOR = "start", "replacing", "successor"  # an epoch each
+CURRICULUM = "curriculum"  # the last two
+PHASES = (CURRICULUM, START, REPLACING, SUCCESSOR)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for every arm."""
+
+    model: str = "demo:minilm"
+    data: str = "demo:tweets"
+    rows: int = 640
+    batch: int = 32
+    max_length: int = 128
+    seed: int = 14  # its draws come near their mean: 18 of 18 modules in `start`, 36 of 38 in `replacing`
+    threads: int = 1
+
+    def config(self, precision: Precision) -> CompressConfig:
+        """Return what `theseus compress` would be asked: its defaults, the curriculum from 0.3 among them."""
+        return CompressConfig(
+            epochs=EPOCHS, batch_size=self.batch, seed=self.seed, threads=self.threads,
+            max_length=self.max_length, precision=precision, device="cpu",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train, in one precision."""
+
+    name: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Curriculum(Schedule):
+    """A curriculum that holds its base rate for the `held` steps before it rises."""
+
+    held: int = 0
+
+    def rate(self, step: int) -> float:
+        """Return p, the probability that a module is replaced in optimizer step `step`, counted from 0."""
+        return super().rate(max(0, step - self.held))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two arms to compare, and the issue's limit for it."""
+
+    above: Arm
+    below: Arm
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.above} / {self.below}"
+
+    def met(self, value: float) -> bool:
+        """Tell whether a value keeps the limit."""
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+    @property
+    def limit(self) -> str:
+        """Say the limit."""
+        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+
+
+OFFICIAL = Arm("official", "fp32")
+TIMES = (
+    Ratio(OFFICIAL, Arm("theseus", "bf16"), at_least=12),
+    Ratio(OFFICIAL, Arm("theseus", "fp32"), at_least=6),
+    Ratio(Arm("theseus", "bf16"), Arm("finetune", "bf16"), at_most=0.75),
+    Ratio(Arm("theseus", "fp32"), Arm("finetune", "fp32"), at_most=0.75),
+    Ratio(Arm("theseus", "bf16"), Arm("bare", "bf16"), at_most=1.05),
+    Ratio(Arm("theseus", "fp32"), Arm("bare", "fp32"), at_most=1.05),
+)
+MEMORY = (
+    Ratio(Arm("theseus", "bf16"), Arm("finetune", "bf16"), at_most=1.25),
+    Ratio(Arm("theseus", "fp32"), Arm("finetune", "fp32"), at_most=1.25),
+)
+
+
+class Clock(TrainerCallback):
+    """Stop the time from the end of one step to the end of the next."""
+
+    def __init__(self) -> None:
+        self.stamps: list[float] = []
+
+    def tick(self, *_: Any, **__: Any) -> None:
+        """Begin the first step, or end one and begin the next."""
+        self.stamps.append(time.perf_counter())
+
+    on_train_begin = tick
+    on_step_end = tick  # logging, and the callbacks after this one, fall into the next step
+
+    @property
+    def seconds(self) -> list[float]:
+        """Return how long each step took."""
+        return [float(taken) for taken in np.diff(self.stamps)]
+
+
+class Bench:
+    """One arm's model and data, in its process."""
+
+    def __init__(self, settings: Settings, arm: Arm) -> None:
+        self.settings = settings
+        self.arm = arm
+        self.config = settings.config(arm.precision)
+        torch.set_num_threads(settings.threads)
+        checkpoint = open_checkpoint(settings.model)
+        corpus = open_data(settings.data)
+        rows, _ = corpus.for_training()
+        task = Task.infer(rows.labels, corpus.text, corpus.label, checkpoint.longest(settings.max_length))
+        sample = rows.sample(settings.rows)
+        tokenizer = checkpoint.tokenizer()
+        self.all_lengths = list(tokenise(rows, task, tokenizer, corpus.ref)["length"])
+        self.lesson = Lesson.prepare(sample, sample.take([0], "validation"), task, tokenizer, corpus.ref)
+        with quiet():
+            self.model: PreTrainedModel = checkpoint.fresh(task, settings.seed)
+        self.modules = count_layers(self.model.config)
+        if arm.name != "finetune":
+            module_map = map_of(self.config, self.modules)
+            self.model = assemble(self.model, module_map, self.config.init)
+            self.modules = len(theseus_modules(self.model))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Return the plan of the measured training, in which no evaluation falls before the end."""
+        plan = Plan.of(self.config, len(self.lesson.train))
+        return replace(plan, steps_per_epoch=plan.steps)
+
+    @property
+    def epoch(self) -> int:
+        """Return the steps of an epoch, which is a phase."""
+        return self.plan.steps // EPOCHS
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Return the replacing rate over the three phases."""
+        return Curriculum("linear", self.config.base_rate, self.epoch, held=self.epoch)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Return the tokens of each row."""
+        return list(self.lesson.train["length"])
+
+    @cached_property
+    def masks(self) -> list[tuple[bool, ...]]:
+        """Return the replacement mask of each step, as TheseusTrainer draws it."""
+        rate, seed = self.schedule.rate, self.config.seed
+        return [replacement_mask(seed, step, self.modules, rate(step)) for step in range(self.plan.steps)]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Return which steps of the training this arm takes."""
+        if self.arm.name != "official":
+            return list(range(self.plan.steps))
+        # A sample of so few steps should replace as many modules as all of them do.
+        mean = np.mean([sum(mask) for mask in self.masks])
+        ways = [list(range(offset, self.plan.steps, STRIDE)) for offset in range(STRIDE)]
+        return min(ways, key=lambda steps: abs(np.mean([sum(self.masks[step]) for step in steps]) - mean))
+
+    def run(self, steps: int | None = None) -> dict[str, Any]:
+        """Train once; answer with the seconds of each step and the most memory held."""
+        gc.collect()  # a Trainer is a knot of references that would stand beside the next one
+        forget_peak()
+        before, clock = psutil.Process().memory_info().rss, Clock()
+        load = os.getloadavg()[0]
+        ARMS[self.arm.name](self, clock, steps or self.plan.steps)
+        return {"seconds": clock.seconds, "before_bytes": before, "peak_rss_bytes": peak_rss(), "load_average": load}
+
+    def facts(self) -> dict[str, Any]:
+        """Answer with what this arm trains on; the padding of all the data tells how fair the sample is."""
+        masks = [self.masks[step] for step in self.steps] if self.arm.name != "finetune" else []
+        rates = [self.schedule.rate(step) for step in self.steps]
+        fixed = self.settings.max_length if self.arm.name == "official" else None
+        return {
+            "steps": self.steps,
+            "steps_a_phase": self.epoch,
+            "replaced": [sum(mask) for mask in masks],
+            "replaced_expected": self.modules * float(np.mean(rates)) if masks else None,
+            "skipped_expected": float(np.sum((1 - np.array(rates)) ** self.modules)) if masks else None,
+            "rows": len(self.lengths),
+            "rows_of_data": len(self.all_lengths),
+            "padded_length": fixed or padded_length(self.lengths, self.settings),
+            "padded_length_of_data": fixed or padded_length(self.all_lengths, self.settings),
+        }
+
+    def weights(self) -> NDArray[np.float32]:
+        """Answer with the successors' weights, one after another."""
+        return torch.cat([weight.detach().flatten() for weight in successor_parameters(self.model)]).numpy()
+
+
+def theseus(bench: Bench, clock: Clock, steps: int) -> None:
+    """Train as `theseus compress` does."""
+    _with_trainer(partial(TheseusArm, schedule=bench.schedule), bench, clock, steps)
+
+
+def finetune(bench: Bench, clock: Clock, steps: int) -> None:
+    """Train as `theseus finetune` does."""
+    _with_trainer(FinetuneArm, bench, clock, steps)
+
+
+class Unscored(StageTrainer):
+    """Never stop to evaluate."""
+
+    def selectable(self) -> bool:
+        """No model is chosen here."""
+        return False
+
+
+class TheseusArm(Unscored, TheseusTrainer):
+    """TheseusTrainer without evaluation."""
+
+
+class FinetuneArm(Unscored):
+    """StageTrainer without evaluation."""
+
+
+def _with_trainer(make: Callable[..., StageTrainer], bench: Bench, clock: Clock, steps: int) -> None:
+    def unsaved(**kwargs: Any) -> StageTrainer:
+        kwargs["args"].set_save(strategy="no")
+        trainer = make(**kwargs)
+        trainer.add_callback(clock)
+        return trainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        plan = replace(bench.plan, steps=steps)
+        train(unsaved, bench.model, bench.lesson, plan, bench.config, Workspace(Path(folder)), SILENT)
+
+
+def bare(bench: Bench, clock: Clock, steps: int) -> None:
+    """Train as `theseus` does, without transformers.Trainer: the loop one would write by hand."""
+    set_seed(bench.config.seed)
+    model, lr = bench.model.train(), bench.config.lr
+    optimizer = torch.optim.AdamW(successor_parameters(model), lr, weight_decay=0.0, fused=True)
+    scheduler = get_scheduler("linear", optimizer, 0, steps)
+    batches, total = grouped_batches(bench), torch.zeros(())
+    clock.tick()
+    for mask, inputs in zip(bench.masks[:steps], batches, strict=False):
+        set_mask(model, mask)
+        if any(mask):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bench.arm.precision == "bf16"):
+                loss = model(**inputs).loss
+            loss.backward()
+            total += loss.detach()
+            clip_grad_norm_(model.parameters(), MAX_NORM)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        clock.tick()
+    assert torch.isfinite(total)
+
+
+def official(bench: Bench, clock: Clock, steps: int) -> None:
+    """Train at the official script's cost: every gradient, full padding, nothing skipped."""
+    set_seed(bench.config.seed)
+    model, lr = bench.model.requires_grad_(True).train(), bench.config.lr
+    optimizer = torch.optim.AdamW(successor_parameters(model), lr, weight_decay=0.0)
+    scheduler = get_scheduler("linear", optimizer, 0, steps)
+    batches, total = padded_batches(bench), 0.0
+    clock.tick()
+    for step, inputs in zip([step for step in bench.steps if step < steps], batches, strict=False):
+        set_mask(model, bench.masks[step])
+        loss = model(**inputs).loss
+        loss.backward()
+        total += loss.item()
+        clip_grad_norm_(model.parameters(), MAX_NORM)
+        optimizer.step()
+        scheduler.step()
+        model.zero_grad()
+        clock.tick()
+    assert np.isfinite(total)
+
+
+def grouped_batches(bench: Bench) -> Iterator[dict[str, torch.Tensor]]:
+    """Return the batches that the Trainer sees, padded to their longest."""
+    size, rows = bench.settings.batch, bench.lesson.train.remove_columns(["length", "reference"])
+    sampler = EpochSampler(size, bench.lengths, bench.config.seed)
+    loader = DataLoader(rows, size, sampler=sampler, collate_fn=DataCollatorWithPadding(bench.lesson.tokenizer))
+
+    def epoch(number: int) -> Iterator[dict[str, torch.Tensor]]:
+        sampler.set_epoch(number)
+        return iter(loader)
+
+    return chain.from_iterable(map(epoch, count()))
+
+
+def padded_batches(bench: Bench) -> Iterator[dict[str, torch.Tensor]]:
+    """Return batches in random order, every row padded to the longest input there may be."""
+    whole = bench.lesson.tokenizer.pad(
+        bench.lesson.train.remove_columns(["length", "reference"])[:],
+        padding="max_length", max_length=bench.settings.max_length, return_tensors="pt",
+    )  # fmt: skip
+    loader = DataLoader(TensorDataset(*whole.values()), bench.settings.batch, shuffle=True)
+    return (dict(zip(whole, values, strict=True)) for _ in count() for values in loader)
+
+
+ARMS: dict[str, Callable[[Bench, Clock, int], None]] = {
+    "official": official, "finetune": finetune, "theseus": theseus, "bare": bare,
+}  # fmt: skip
+
+
+def forget_peak() -> None:
+    """Let the kernel count the most memory held from here on, where it can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # then the peak is that of the process so far
+        return
+
+
+def padded_length(lengths: list[int], settings: Settings) -> float:
+    """Return how long the batches of a training are in the mean, grouped as we group them."""
+    longest = []
+    sampler = EpochSampler(settings.batch, lengths, settings.seed)
+    for epoch in range(EPOCHS):
+        sampler.set_epoch(epoch)
+        order = [lengths[row] for row in sampler]
+        longest += [max(order[start : start + settings.batch]) for start in range(0, len(order), settings.batch)]
+    return float(np.mean(longest))
+
+
+_bench: Bench | None = None  # of this process
+
+
+def begin(settings: Settings, arm: Arm) -> None:
+    """Make this process an arm's."""
+    global _bench
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the parent's to explain
+    _bench = Bench(settings, arm)
+
+
+def ask(name: str, *arguments: Any) -> Any:
+    """Call a method of the arm of this process."""
+    return getattr(_bench, name)(*arguments)
+
+
+def measure(settings: Settings, arms: list[Arm], rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run every arm once a round, one at a time and in random order, and report what was found."""
+    os.environ.update(environment(settings.threads))  # of the processes that are started here
+    draw, runs = random.Random(settings.seed), [dict[Arm, dict[str, Any]]() for _ in range(rounds)]
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        workers = {
+            arm: stack.enter_context(ProcessPoolExecutor(1, context, initializer=begin, initargs=(settings, arm)))
+            for arm in arms
+        }
+
+        def tell(arm: Arm, *what: Any) -> Any:
+            return workers[arm].submit(ask, *what).result()
+
+        for arm in arms:
+            say(f"preparing {arm}")
+            tell(arm, "run", WARM)
+        for number, found in enumerate(runs, start=1):
+            for arm in draw.sample(arms, len(arms)):
+                found[arm] = tell(arm, "run")
+                mean, load = np.mean(found[arm]["seconds"]), found[arm]["load_average"]
+                say(f"round {number} of {rounds}: {arm}, {mean:.3f} s a step (load {load:.1f})")
+        facts = {arm: tell(arm, "facts") for arm in arms}
+        weights = {arm: tell(arm, "weights") for arm in arms if arm.name in ("theseus", "bare")}
+    seconds = {arm: by_phase(facts[arm], [found[arm]["seconds"] for found in runs]) for arm in arms}
+    peaks = {arm: np.array([found[arm]["peak_rss_bytes"] for found in runs], np.float64) for arm in arms}
+    return {
+        "machine": this_machine().to_json(),
+        "versions": versions(),
+        "settings": asdict(settings),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        "rounds": rounds,
+        "arms": [
+            {
+                "arm": str(arm),
+                **facts[arm],
+                "seconds_a_step": {phase: float(np.median(values)) for phase, values in seconds[arm].items()},
+                "peak_rss_bytes": float(np.median(peaks[arm])),
+                "runs": [found[arm] for found in runs],
+            }
+            for arm in arms
+        ],
+        "time": compare(TIMES, arms, seconds, settings.seed),
+        "peak memory": compare(
+            MEMORY, arms, {arm: {CURRICULUM: values} for arm, values in peaks.items()}, settings.seed
+        ),
+        "theseus_and_bare_differ_by": {
+            arm.precision: float(np.abs(weights[arm] - weights[replace(arm, name="bare")]).max())
+            for arm in arms
+            if arm.name == "theseus"
+        },
+    }
+
+
+def by_phase(facts: dict[str, Any], seconds: list[list[float]]) -> dict[str, NDArray[np.float64]]:
+    """Return the mean seconds a step of each round, for each phase of the training."""
+    taken, phase_of = np.array(seconds), np.array(facts["steps"]) // facts["steps_a_phase"]
+    phases = {START: phase_of == 0, REPLACING: phase_of == 1, SUCCESSOR: phase_of == 2, CURRICULUM: phase_of > 0}
+    return {phase: taken[:, chosen].mean(axis=1) for phase, chosen in phases.items()}
+
+
+def compare(
+    ratios: tuple[Ratio, ...], arms: list[Arm], values: dict[Arm, dict[str, NDArray[np.float64]]], seed: int
+) -> list[dict[str, Any]]:
+    """Estimate the ratios of the arms that ran, for each phase."""
+    found = []
+    for ratio in ratios:
+        if ratio.above in arms and ratio.below in arms:
+            above, below = values[ratio.above], values[ratio.below]
+            estimates = {
+                phase: quantile_ratio(above[phase][:, None], below[phase][:, None], 0.5, seed)
+                for phase in PHASES
+                if phase in above
+            }
+            phases = {
+                phase: {**asdict(estimate), "met": ratio.met(estimate.value)} for phase, estimate in estimates.items()
+            }
+            found.append({"ratio": str(ratio), "limit": ratio.limit, "phases": phases})
+    return found
+
+
+def table(report: dict[str, Any]) -> str:
+    """Write a report as plain text."""
+    phases = "".join(f"{phase:>19}" for phase in PHASES)
+    lines = [f"{'seconds a step':28}{phases}{'peak MB':>9}{'tokens':>8}"]
+    for arm in report["arms"]:
+        seconds = "".join(f"{arm['seconds_a_step'][phase]:19.3f}" for phase in PHASES)
+        lines.append(f"{arm['arm']:28}{seconds}{arm['peak_rss_bytes'] / 1e6:9.0f}{arm['padded_length']:8.1f}")
+    for kind, names in (("time", phases), ("peak memory", "")):
+        lines += ["", f"{kind + ', ratio':28}{names}    limit   (+ met, - missed)"]
+        for one in report[kind]:
+            cells = "".join(f"{_interval(estimate):>19}" for estimate in one["phases"].values())
+            lines.append(f"{one['ratio']:28}{cells}    {one['limit']}")
+    differ = ", ".join(f"{value:.1e} in {name}" for name, value in report["theseus_and_bare_differ_by"].items())
+    return "\n".join([*lines, "", f"after all rounds the weights of theseus and bare differ by at most {differ}"])
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    low, high = estimate["interval"]
+    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]{'+' if estimate['met'] else '-'}"
+
+
+def main() -> None:
+    """Read the command line, measure, print and write."""
+    native = this_machine().native_bf16
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=Settings.model, help="any encoder (default: %(default)s)")
+    parser.add_argument("--data", default=Settings.data, help="what theseus takes as data (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=Settings.rows, help="rows of the sample (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of each arm (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"] if native else ["fp32"],
+                        choices=["fp32", "bf16"], help="of all but official (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=RESULT, help="default: %(default)s")
+    asked = parser.parse_args()
+    settings = Settings(asked.model, asked.data, asked.rows, threads=asked.threads)
+    arms = [
+        OFFICIAL,
+        *(Arm(name, precision) for name in ("finetune", "theseus", "bare") for precision in asked.precision),
+    ]
+    try:
+        report = measure(settings, arms, asked.rounds, partial(print, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing was written")
+    print(table(report))
+    write_atomically(asked.out, json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
