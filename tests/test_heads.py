@@ -117,6 +117,9 @@ def test_the_predecessor_is_asked_once_for_all_runs(taught: tuple[str, Path, Pat
         config = replace(config, seed=run)
         compress_checkpoint(str(folder), str(data), tmp_path / str(run), config, progress=Listener())
     assert said.count("asking the predecessor") == 1
+    another = compress_checkpoint(str(folder), str(data), tmp_path / "another", replace(SHORT, max_steps=2, layers=3))
+    compress_checkpoint(str(another.path), str(data), tmp_path / "last", config, progress=Listener())
+    assert said.count("asking the predecessor") == 2
 
 
 def test_logits_of_words_are_those_at_their_first_tokens_and_zeros_behind_the_cut(

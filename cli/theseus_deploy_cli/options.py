@@ -51,7 +51,9 @@ Threads = Annotated[
 ]
 Epochs = Annotated[float, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
-BatchSize = Annotated[int, typer.Option(help="Rows in a batch.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[
+    int, typer.Option(help="Rows in a batch; several processes share them.", rich_help_panel=TRAINING)
+]
 Accumulate = Annotated[int, typer.Option(help="Batches that one optimizer step learns from.", rich_help_panel=TRAINING)]
 MaxLength = Annotated[
     int | None,

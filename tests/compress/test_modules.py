@@ -144,7 +144,7 @@ def test_the_kind_of_attention_matters_to_the_modernbert_tested_here() -> None:
 def test_without_replacing_it_is_the_predecessor_bit_for_bit(case: str, task: str) -> None:
     model = build(case, task)
     assembled, *_ = assemble_trained(model, "bottom")
-    set_mask(assembled, [False, False, False])
+    set_mask(theseus_modules(assembled), [False, False, False])
     assert torch.equal(logits(assembled), logits(model))
 
 
@@ -153,7 +153,7 @@ def test_every_mask_is_the_stack_composed_by_hand(case: str, task: str) -> None:
     assembled, predecessor, successor = assemble_trained(model, "bottom")
     answers = []
     for mask in product([False, True], repeat=3):
-        set_mask(assembled, mask)
+        set_mask(theseus_modules(assembled), mask)
         stack = [
             layer
             for position, module in enumerate(MAP.modules)
@@ -169,7 +169,7 @@ def test_in_evaluation_it_is_the_successor_whatever_the_mask(case: str, task: st
     assembled, _, successor = assemble_trained(model, "bottom")
     expected = logits(compose(model, successor))
     for mask in product([False, True], repeat=3):
-        set_mask(assembled, mask)
+        set_mask(theseus_modules(assembled), mask)
         assert torch.equal(logits(assembled), expected)
 
 
@@ -233,7 +233,7 @@ def test_only_the_chosen_branches_run_and_nothing_is_remembered_below_the_lowest
         for layer in module.predecessor:
             watch(f"prd{position}", layer)
     for mask in product([False, True], repeat=3):
-        set_mask(assembled, mask)
+        set_mask(theseus_modules(assembled), mask)
         ran.clear()
         assert logits(assembled).requires_grad == any(mask)
         assert ran == [
@@ -248,7 +248,7 @@ def test_in_bf16_it_is_the_stack_composed_by_hand_and_learns(case: str) -> None:
     model = build(case, "sequences")
     assembled, predecessor, successor = assemble_trained(model, "bottom")
     plain = compose(model, [successor[0], predecessor[2], successor[2]])
-    set_mask(assembled, [True, False, True])
+    set_mask(theseus_modules(assembled), [True, False, True])
     with torch.autocast("cpu", torch.bfloat16):
         answer = assembled(**INPUTS, labels=torch.tensor([0, 1, 2]))
         assert torch.equal(answer.logits, logits(plain))
@@ -299,7 +299,7 @@ def test_only_successors_train_and_their_gradient_passes_through_frozen_modules(
     model = assemble(make_bert(layers=6), ModuleMap.even(6, 3)).train()
     trainable = [weight for weight in model.parameters() if weight.requires_grad]
     assert {id(weight) for weight in trainable} == {id(weight) for weight in successor_parameters(model)}
-    set_mask(model, [True, False, False])
+    set_mask(theseus_modules(model), [True, False, False])
     model(**INPUTS, labels=torch.tensor([0, 1, 1])).loss.backward()
     first, *others = theseus_modules(model)
     # A key's bias moves every score of a row alike, so that softmax takes its gradient away.

@@ -92,9 +92,9 @@ def theseus_modules(model: nn.Module) -> list[TheseusModule]:
     return [module for module in model.modules() if isinstance(module, TheseusModule)]
 
 
-def set_mask(model: nn.Module, mask: Sequence[bool]) -> None:
+def set_mask(modules: Sequence[TheseusModule], mask: Sequence[bool]) -> None:
     """Choose each module's branch for the next forward pass."""
-    for module, replaced in zip(theseus_modules(model), mask, strict=True):
+    for module, replaced in zip(modules, mask, strict=True):
         module.replaced = replaced
 
 

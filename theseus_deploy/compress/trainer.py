@@ -26,8 +26,8 @@ class TheseusTrainer(StageTrainer):
         self.schedule = schedule
         own = {id(weight) for weight in successor_parameters(self.network)}
         self.thawing = [weight for weight in trainable_parameters(self.network, thaw) if id(weight) not in own]
-        self.modules = len(theseus_modules(self.network))
-        self.replaced = self.modules
+        self.modules = theseus_modules(self.network)
+        self.replaced = len(self.modules)
         self.batches = self.batches_skipped = 0  # since the last log line
 
     @property
@@ -38,8 +38,8 @@ class TheseusTrainer(StageTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Draw the mask of this step, and learn from the batch if any module was replaced; return the loss."""
         self._freeze_until_whole()
-        mask = replacement_mask(self.args.seed, self.state.global_step, self.modules, self.rate)
-        set_mask(self.network, mask)
+        mask = replacement_mask(self.args.seed, self.state.global_step, len(self.modules), self.rate)
+        set_mask(self.modules, mask)
         self.replaced = sum(mask)
         self.batches += 1
         if self.replaced:
