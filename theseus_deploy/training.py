@@ -249,12 +249,18 @@ class Conductor(TrainerCallback):
         self.trainer = trainer
         self.tracker = tracker
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the bar where the run resumes, and every process with a dropout of its own."""
-        del control, kwargs
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Start the bar where the run resumes, every process with a dropout of its own, and nothing that had ended."""
+        del kwargs
         if rank := self.trainer.lesson.world.rank:
             torch.manual_seed(args.seed + 1_000_003 * rank)
         self.tracker.advance(state.global_step)
+        for callback in self.trainer.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                control.should_training_stop |= (
+                    callback.early_stopping_patience_counter >= callback.early_stopping_patience
+                )
+        return control
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Evaluate at the end and never before the model may be chosen; log whatever is saved."""

@@ -189,6 +189,12 @@ def test_patience_ends_a_run_after_evaluations_that_were_no_better_and_only_once
     assert trainer.state.global_step == 60
     assert trainer.state.best_global_step == 36
 
+    again, watch = run(lesson, tmp_path, config, Schedule("linear", 0.3, 36))  # killed before its result was written
+    assert len(watch.weights) <= 1
+    assert again.state.best_global_step == 36
+    for one, other in zip(successor_parameters(trainer.model), successor_parameters(again.model), strict=True):
+        assert torch.equal(one, other)
+
 
 def test_a_module_that_is_not_drawn_does_not_move_though_adam_has_momentum(lesson: Lesson, tmp_path: Path) -> None:
     schedule = Schedule("constant", 0.5, 24)
