@@ -83,15 +83,19 @@ class Checkpoint:
             )
         return kinds[problem_type]
 
+    @property
+    def positions(self) -> float:
+        """Count the tokens of the longest input that the model takes; infinite where nothing limits it."""
+        limit: float = getattr(self.config, "max_position_embeddings", None) or inf
+        return limit - self.config.pad_token_id - 1 if self.config.model_type in OFFSET_POSITIONS else limit
+
     def longest(self, asked: int | None) -> int:
         """Return the longest input in tokens: as asked, else as trained, else 128; never more than the model takes.
 
         Raises:
             ModelError: more was asked than the model has positions.
         """
-        limit = getattr(self.config, "max_position_embeddings", None) or inf
-        if self.config.model_type in OFFSET_POSITIONS:
-            limit -= self.config.pad_token_id + 1
+        limit = self.positions
         if asked is not None and asked > limit:
             raise ModelError(f"--max-length {asked} is more than the {limit} positions of {self.ref}; lower it")
         if asked is None and self.artifact:

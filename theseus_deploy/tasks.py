@@ -325,7 +325,7 @@ def _entity_metrics(task: Task, decisions: Array, references: Sequence[list[int]
     """Score entities, as CoNLL does, and words. Tags without a prefix (parts of speech) are entities of one word."""
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
-    names = [_as_seqeval(tag) for tag in task.labels]
+    names = [as_seqeval(tag) for tag in task.labels]
     bounds = np.cumsum([0, *map(len, references)])
     truth = [[names[tag] for tag in row] for row in references]
     found = [[names[tag] for tag in decisions[start:stop]] for start, stop in pairwise(bounds)]
@@ -339,7 +339,8 @@ def _entity_metrics(task: Task, decisions: Array, references: Sequence[list[int]
     }
 
 
-def _as_seqeval(tag: str) -> str:
+def as_seqeval(tag: str) -> str:
+    """Write a tag as seqeval reads it: BIO or BIOES; one without a prefix is an entity of one word."""
     if tag == OUTSIDE:
         return tag
     return f"{PREFIXES[tag[0]]}-{tag[2:]}" if _is_part(tag) else f"B-{tag}"

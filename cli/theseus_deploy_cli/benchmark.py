@@ -49,10 +49,13 @@ def command(
         float | None, typer.Option(help="95th percentile over the baseline's.", rich_help_panel=GATES)
     ] = None,
     max_metric_drop: Annotated[
-        float | None, typer.Option(help="Loss of the task's first metric, 0.01 is a point.", rich_help_panel=GATES)
+        float | None, typer.Option(help="Loss of the metric that decides, 0.01 is a point.", rich_help_panel=GATES)
     ] = None,
     min_label_loyalty: Annotated[
-        float | None, typer.Option(help="Share of labels equal to the baseline's.", rich_help_panel=GATES)
+        float | None,
+        typer.Option(
+            help="Share of inputs, or of tagged words, whose labels equal the baseline's.", rich_help_panel=GATES
+        ),
     ] = None,
     max_size_ratio: Annotated[
         float | None, typer.Option(help="Weights on disk over the baseline's.", rich_help_panel=GATES)

@@ -3,13 +3,24 @@
 import numpy as np
 
 from theseus_deploy.benchmark.latency import Shape, Timings, summarise
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Loyalty
+from theseus_deploy.benchmark.report import (
+    BenchmarkReport,
+    Candidate,
+    Disagreement,
+    Exchange,
+    Gate,
+    Loyalty,
+    Sighting,
+)
+from theseus_deploy.tasks import KINDS
 
 SHAPES = (Shape(1, "data"), Shape(8, "data"), Shape(1, 16))
 
 
-def make_report(*names: str, gates: tuple[Gate, ...] = (), labels: bool = True) -> BenchmarkReport:
-    """A baseline at 10 ms, and candidates each half as slow as the one before."""
+def make_report(
+    *names: str, gates: tuple[Gate, ...] = (), kind: str = "single-label", text: str = ""
+) -> BenchmarkReport:
+    """A baseline at 10 ms, and candidates each half as slow as the one before, which disagree on one `text`."""
     everyone = ("base (torch)", *(names or ("small (onnxruntime)",)))
     draw = np.random.default_rng(1)
     timings = [
@@ -19,13 +30,17 @@ def make_report(*names: str, gates: tuple[Gate, ...] = (), labels: bool = True) 
         )
         for shape in SHAPES
     ]
-    metric = "accuracy" if labels else "pearson"
+    metric, labels = KINDS[kind].primary, kind != "regression"
+    seen = Sighting(3, text, text if kind == "tokens" else None, "no", 0.9, "yes", 0.8, "no")
+    departs = Disagreement((Exchange("yes", "yes", 90, 90, 90), Exchange("no", "yes", 6, 4, 2)), (seen,))
     candidates = [
         Candidate(
             name=name, path=f"models/{place}", sha256="1" * 64, runtime="torch", device="cpu", precision="fp32",
             parameters=1000, layers=4, bytes=4000 // (place + 1), load_seconds=2.5, peak_rss_bytes=300_000_000,
             scores={metric: 0.9 - 0.01 * place}, loyalty=Loyalty(0.95, 0.9) if place and labels else None,
             latency=tuple(summarise(timing, name, everyone[0], seed=1) for timing in timings),
+            intervals={metric: (0.85, 0.93)} | ({"label_loyalty": (0.91, 0.99)} if place and labels else {}),
+            disagreement=departs if place and labels else None,
         )
         for place, name in enumerate(everyone)
     ]  # fmt: skip
@@ -35,7 +50,8 @@ def make_report(*names: str, gates: tuple[Gate, ...] = (), labels: bool = True) 
             "noise": {"aa_p50_ratio": 1.01, "interval": [0.98, 1.03], "load_average": [0.1, 0.1, 0.1],
                       "shape": {"batch": 1, "sequence": "data"}},
         },
-        data={"ref": "corpus", "sha256": "0" * 64, "split": "test", "rows": 96, "max_length": 64, "metric": metric},
+        data={"ref": "corpus", "sha256": "0" * 64, "split": "test", "rows": 96, "items": 1234, "max_length": 64,
+              "kind": kind, "metric": metric},
         config={"seed": 1},
         baseline=candidates[0],
         candidates=tuple(candidates[1:]),

@@ -66,6 +66,21 @@ def test_a_sequence_beyond_the_positions_is_refused(tiny_bert: Path) -> None:
         line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(sequence=(16, 65)))
 
 
+@pytest.mark.parametrize("folder", ["checkpoint", "bundle"])
+def test_positions_behind_the_padding_are_no_room_for_tokens(family: Callable[[str, str], Path], folder: str) -> None:
+    ref = str(family("roberta", "single-label") / folder)
+    assert [one.positions for one in line_up(ref, [ref], BenchmarkConfig(sequence=(62,)))] == [62, 62]
+    with pytest.raises(ConfigError, match="--sequence 63 is more than the 62 positions"):
+        line_up(ref, [ref], BenchmarkConfig(sequence=(63,)))
+
+
+def test_the_same_labels_under_another_head_are_refused(save_model: Callable[..., Path], tiny_bert: Path) -> None:
+    model = make_bert(layers=1)
+    model.config.problem_type = "multi_label_classification"
+    with pytest.raises(ConfigError, match=r"\(multi-label\) answers with 2 labels .* \(single-label\) with 2"):
+        line_up(str(tiny_bert), [str(save_model(model, "many"))], AUTO)
+
+
 def test_a_checkpoint_truncates_where_a_shorter_bundle_does(
     fp32_bundle: Path, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:

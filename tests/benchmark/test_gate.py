@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from tests.benchmark.reports import make_report
-from theseus_deploy.benchmark.gate import RULES, Answers, Evidence, check_gates, judge, latency_limits
+from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.gate import RULES, Evidence, check_gates, judge, latency_limits
 from theseus_deploy.benchmark.report import EXIT_CODES
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
-from theseus_deploy.tasks import Task
+from theseus_deploy.tasks import KINDS, Task
 
 CLASSES = Task("single-label", ("no", "yes"), ("text",), "label")
 QUIET = {0.5: (1.0, 1.0), 0.95: (1.0, 1.0)}
@@ -23,7 +24,7 @@ def make_evidence(changed: int, rows: int = 1000) -> Evidence:
     right = np.eye(2)[references]
     logits = right.copy()
     logits[:changed] = 1 - logits[:changed]
-    ours, theirs = (Answers(CLASSES, references, values) for values in (logits, right))
+    ours, theirs = (Answers(CLASSES, references.tolist(), values) for values in (logits, right))
     return Evidence(report.candidates[0], report.baseline, ours, theirs, QUIET, seed=1)
 
 
@@ -90,13 +91,46 @@ def test_a_tail_needs_samples_in_it() -> None:
 def test_a_regression_drops_in_correlation() -> None:
     draw = np.random.default_rng(1)
     references = draw.standard_normal(400)
-    report = make_report(labels=False)
-    theirs = Answers(REGRESSION, references, (references + 0.1 * draw.standard_normal(400))[:, None])
-    ours = Answers(REGRESSION, references, (references + 1.0 * draw.standard_normal(400))[:, None])
+    report = make_report(kind="regression")
+    theirs = Answers(REGRESSION, references.tolist(), (references + 0.1 * draw.standard_normal(400))[:, None])
+    ours = Answers(REGRESSION, references.tolist(), (references + 1.0 * draw.standard_normal(400))[:, None])
     evidence = Evidence(report.candidates[0], report.baseline, ours, theirs, QUIET, seed=1)
     (gate,) = judge(BenchmarkConfig(max_metric_drop=0.1), [evidence])
     assert gate.verdict == "fail"
     assert gate.value == pytest.approx(0.29, abs=0.05)
+
+
+@pytest.mark.parametrize("metric", KINDS["single-label"].scores)
+@pytest.mark.parametrize(("changed", "verdict"), [(0, "pass"), (400, "fail")])
+def test_the_drop_is_of_the_metric_that_decides(metric: str, changed: int, verdict: str) -> None:
+    evidence = make_evidence(changed)
+    answers, baseline = (
+        replace(one, task=replace(CLASSES, metric=metric)) for one in (evidence.answers, evidence.baseline_answers)
+    )
+    (gate,) = judge(
+        BenchmarkConfig(max_metric_drop=0.1), [replace(evidence, answers=answers, baseline_answers=baseline)]
+    )
+    expected = 1 - answers.task.score(answers.logits, answers.references)[metric]
+    assert (gate.value, gate.verdict) == (pytest.approx(expected), verdict)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("single-label", ("a", "b")), ("multi-label", ("a", "b")), ("tokens", ("O", "B-a", "I-a"))]
+)
+def test_a_gate_on_few_inputs_is_never_passed_for_want_of_a_difference(kind: str, labels: tuple[str, ...]) -> None:
+    """Eight inputs, both models right everywhere: that is no proof of a hundredth."""
+    report = make_report()
+    references = {"single-label": [0, 1] * 4, "multi-label": [[0.0, 1.0]] * 8, "tokens": [[0, 1, 2]] * 8}[kind]
+    logits = np.array([[1.0, -1.0]] * 8) if kind != "tokens" else np.eye(3)[[0, 1, 2] * 8]
+    for metric in KINDS[kind].scores:
+        task = Task(kind, labels, ("text",), "label", metric=metric)
+        right = np.where(np.array(references), 1.0, -1.0) if kind == "multi-label" else logits
+        right = np.eye(2)[references] if kind == "single-label" else right
+        one = Answers(task, references, right)
+        evidence = Evidence(report.candidates[0], report.baseline, one, one, QUIET, seed=1)
+        gates = judge(BenchmarkConfig(max_metric_drop=0.01, min_label_loyalty=0.99), [evidence])
+        assert [gate.verdict for gate in gates] == ["inconclusive", "inconclusive"], metric
+        assert [gate.value for gate in gates] == [0.0, 1.0]
 
 
 def test_loyalty_of_a_regression_is_refused() -> None:

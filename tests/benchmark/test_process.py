@@ -3,7 +3,7 @@
 import base64
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from theseus_deploy.predictor import Predictor
 BATCHES = [[["the good film"], ["a very long and awful story"]], [["fine"], ["sad end"]]]
 
 
-def load(worker: Worker, path: Path, runtime: str) -> dict[str, object]:
-    return worker.ask("load", runtime=runtime, path=str(path), ref="it", max_length=32, threads=1, device="cpu")
+def load(worker: Worker, path: Path, runtime: str, max_length: int = 32) -> dict[str, object]:
+    return worker.ask("load", runtime=runtime, path=str(path), ref="it", max_length=max_length, threads=1, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,24 @@ def test_a_worker_answers_as_the_predictor_does(onnx_worker: Worker, fp32_bundle
     logits = np.frombuffer(base64.b64decode(answer["logits"]), "<f4").reshape(-1, answer["columns"])
     texts = [text for batch in BATCHES for (text,) in batch]
     np.testing.assert_allclose(logits, Predictor(fp32_bundle, threads=1).logits(texts), atol=1e-5)
+
+
+def test_a_worker_answers_each_input_with_as_many_rows_as_it_has_words(family: Callable[[str, str], Path]) -> None:
+    batches = [[["Anna", "lives", "there"], ["in"]], [["Empire"] * 100, [], ["New", "York"]]]
+    rows = [words for batch in batches for words in batch]
+    folder, found = family("roberta", "tokens"), []
+    for runtime, part in [("torch", "checkpoint"), ("onnxruntime", "bundle")]:
+        with Worker(runtime, threads=1) as worker:
+            load(worker, folder / part, runtime, max_length=62)
+            answer = worker.ask("score", batches=batches)
+            assert worker.ask("time", batches=batches, sequence=None)["seconds"][0] > 0
+            assert worker.ask("time", batches=batches, sequence=16)["seconds"][0] > 0
+        assert answer["items"] == [len(words) for words in rows]
+        found.append(np.frombuffer(base64.b64decode(answer["logits"]), "<f4").reshape(-1, answer["columns"]))
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert len(found[0]) == 106
+    assert not found[0][4:104].any(axis=1).all()  # of a hundred words some were cut off
+    np.testing.assert_allclose(found[1], Predictor(folder / "bundle", threads=1).logits(rows), atol=1e-5)
 
 
 @pytest.mark.parametrize("sequence", [None, 16])

@@ -1,19 +1,28 @@
 """The whole benchmark on tiny models in real processes; nothing is asserted about how fast anything is."""
 
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from tests.families import LABELS
 from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.runtimes import RUNTIMES
 from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
+from theseus_deploy.benchmark.views import VIEWS, save
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, DataError
+from theseus_deploy.models import open_checkpoint
+from theseus_deploy.predictor import Predictor
 
 CONFIG = BenchmarkConfig(
     batch=(1, 4), sequence=(8,), min_samples=12, max_seconds=2, threads=1, max_size_ratio=1.0, min_label_loyalty=0.8
@@ -165,8 +174,6 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
 
 def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -> None:
     pytest.importorskip("openvino")
-    from theseus_deploy.benchmark.runtimes import RUNTIMES
-
     texts = open_data(str(corpus)).splits["test"].texts[:16]
     sessions = [
         RUNTIMES[name].load(path=str(fp32_bundle), ref="it", max_length=64, threads=1, device="cpu")
@@ -174,6 +181,92 @@ def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -
     ]
     logits = [session.run(session.encode(texts)) for session in sessions]
     np.testing.assert_allclose(*logits, atol=1e-4)
+
+
+WORDS = ["the", "Empire", "State", "Building", "stands", "in", "New", "York", "Anna", "Karenina", "lives", "it", "😂"]
+
+
+def write_rows(kind: str, path: Path) -> Path:
+    """Rows under the labels of `tests.families`, some without a word or a label, one that must be cut."""
+    draw, labels, rows = random.Random(5), LABELS[kind], list[dict[str, Any]]()
+    for row in range(60):
+        words = draw.choices(WORDS, k=90 if row == 3 else draw.randint(0, 12))
+        if kind == "tokens":
+            rows.append({"tokens": words, "ner_tags": draw.choices(labels, k=len(words))})
+        else:
+            rows.append({"text": " ".join(words), "labels": draw.sample(labels, draw.randint(0, 3))})
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("tokens", "f1"), ("multi-label", "micro_f1")])
+def test_every_head_is_benchmarked_and_judged(
+    family: Callable[[str, str], Path], tmp_path: Path, kind: str, metric: str
+) -> None:
+    folder, data = family("roberta", kind), write_rows(kind, tmp_path / "rows.jsonl")
+    config = BenchmarkConfig(
+        batch=(2,), sequence=(8,), min_samples=5, max_seconds=1, threads=1, max_metric_drop=0.5, min_label_loyalty=0.5
+    )
+    checkpoint, bundle = str(folder / "checkpoint"), str(folder / "bundle")
+    report = benchmark_paths([bundle, checkpoint], checkpoint, str(data), None, None, config)
+    split, task = (
+        open_data(str(data), task=open_checkpoint(checkpoint).task).for_scoring(),
+        open_checkpoint(checkpoint).task,
+    )
+    expected = task.score(Predictor(bundle, threads=1).logits(split.texts), task.encode(split.labels, ""))
+    assert (report.data["kind"], report.data["metric"], report.data["rows"]) == (kind, metric, 60)
+    assert report.data["items"] == (sum(map(len, split.texts)) if kind == "tokens" else 60)
+    for one in (report.baseline, *report.candidates):
+        assert one.scores == pytest.approx(expected)
+        low, high = one.intervals[metric]
+        assert low <= one.scores[metric] <= high
+    assert "label_loyalty" not in report.baseline.intervals
+    for one in report.candidates:
+        assert one.loyalty is not None
+        assert (one.loyalty.label, one.loyalty.probability) == (1.0, pytest.approx(1.0, abs=1e-2))
+        assert one.intervals["label_loyalty"][0] < 1.0 == one.intervals["label_loyalty"][1]
+    assert [(gate.name, gate.verdict) for gate in report.gates] == 2 * [
+        ("metric-drop", "pass"), ("label-loyalty", "pass"),
+    ]  # fmt: skip
+    save(report, paths := [tmp_path / f"report{suffix}" for suffix in VIEWS])
+    assert BenchmarkReport.open(paths[0]) == report
+
+
+def test_a_task_is_judged_by_the_metric_of_its_data(tiny_bert: Path, corpus: Path) -> None:
+    config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1, max_metric_drop=1.0)
+    data = replace(open_data(str(corpus)), metric="matthews")
+    report = benchmark([str(tiny_bert)], str(tiny_bert), data, config)
+    assert report.data["metric"] == "matthews"
+    assert report.baseline.intervals.keys() == {"matthews"}
+    assert [gate.value for gate in report.gates] == [0.0]
+
+
+def test_rows_without_any_word_are_refused(family: Callable[[str, str], Path], tmp_path: Path) -> None:
+    folder, data = family("roberta", "tokens"), tmp_path / "rows.jsonl"
+    data.write_text('{"tokens": ["a"], "ner_tags": ["O"]}\n' + '{"tokens": [], "ner_tags": []}\n' * 40)
+    with pytest.raises(DataError, match=r"has no word in 1 rows; add rows, or raise --max-rows"):
+        benchmark_paths(
+            [str(folder / "bundle")], str(folder / "bundle"), str(data), None, None, replace(CONFIG, max_rows=1)
+        )
+
+
+@pytest.mark.parametrize("kind", ["tokens", "multi-label"])
+def test_all_runtimes_answer_alike_for_every_item(
+    family: Callable[[str, str], Path], tmp_path: Path, kind: str
+) -> None:
+    folder, data = family("bert", kind), write_rows(kind, tmp_path / "rows.jsonl")
+    texts = open_data(str(data), task=open_checkpoint(str(folder / "checkpoint")).task).for_scoring().texts[:16]
+    available = ["torch", "onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
+    answers = []
+    for name in available:
+        path = folder / RUNTIMES[name].kind
+        session = RUNTIMES[name].load(path=str(path), ref="it", max_length=64, threads=1, device="cpu")
+        answers.append(session.answer(texts))
+    for row, words in enumerate(texts):
+        items = [answer[row] for answer in answers]
+        assert {len(item) for item in items} == {len(words) if kind == "tokens" else 1}
+        for item in items[1:]:
+            np.testing.assert_allclose(item, items[0], atol=1e-4)
 
 
 def workers() -> list[str]:

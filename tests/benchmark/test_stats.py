@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+from scipy.stats import pearsonr, spearmanr
 
 from theseus_deploy.benchmark.stats import (
     Interval,
-    correlation_difference,
+    bootstrap,
+    correlation,
     paired_difference,
     quantile_ratio,
+    ranks,
     share,
 )
 
@@ -92,16 +95,42 @@ def test_a_paired_difference_of_equals_is_zero_and_not_certain() -> None:
     assert found.interval[0] < 0 < found.interval[1]
 
 
-def test_a_difference_of_correlations_is_numpys() -> None:
+def test_a_bootstrap_is_that_of_the_inputs() -> None:
+    sorts, values = np.array([30.0, 50.0, 20.0]), np.array([0.0, 1.0, 5.0])
+    found = bootstrap(lambda drawn: drawn @ values / drawn.sum(axis=1), sorts, 0, seed=1)
+    spread = np.sqrt(np.average((values - 1.5) ** 2, weights=sorts) / 100)
+    assert found.value == pytest.approx(1.5)
+    assert found.interval == pytest.approx((1.5 - 1.96 * spread, 1.5 + 1.96 * spread), abs=0.1)
+    assert found == bootstrap(lambda drawn: drawn @ values / drawn.sum(axis=1), sorts, 0, seed=1)
+
+
+def test_a_bootstrap_of_what_is_all_alike_is_not_certain() -> None:
+    def hits(drawn: np.ndarray) -> np.ndarray:
+        return drawn[:, :2].sum(axis=1) / drawn.sum(axis=1)
+
+    few, many = (bootstrap(hits, np.array([float(count)]), 2, seed=1) for count in (10, 10_000))
+    assert few.value == many.value == 1.0
+    assert few.interval[0] < 0.95 < 0.999 < many.interval[0]
+    sure = bootstrap(lambda drawn: drawn[:, 0] / drawn.sum(axis=1), np.array([10.0]), 0, seed=1)
+    assert sure.interval == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_a_weighted_correlation_is_that_of_the_rows_repeated(offset: float) -> None:
     draw = np.random.default_rng(9)
-    references = draw.standard_normal(300)
-    first, second = references + 0.3 * draw.standard_normal(300), references + 0.9 * draw.standard_normal(300)
-    found = correlation_difference(first, second, references, seed=1)
-    assert found.value == pytest.approx(np.corrcoef(first, references)[0, 1] - np.corrcoef(second, references)[0, 1])
-    assert 0 < found.interval[0] < found.value < found.interval[1]
+    first = draw.integers(0, 12, size=60) + offset  # with ties
+    second = first + 3 * draw.standard_normal(60)
+    weights = draw.multinomial(60, np.full(60, 1 / 60), size=20).astype(float)
+    ranked = [ranks(weights, series) for series in (first, second)]
+    for row, weight in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(60), weight)
+        expected = pearsonr(first[rows], second[rows]).statistic, spearmanr(first[rows], second[rows]).statistic
+        found = correlation(weights, first, second)[row], correlation(weights, *ranked)[row]
+        assert found == pytest.approx(expected, abs=1e-8)
 
 
-def test_a_constant_answer_correlates_with_nothing() -> None:
-    references = np.arange(20.0)
-    found = correlation_difference(references, np.zeros(20), references, seed=1)
-    assert found.value == pytest.approx(1.0)
+def test_a_constant_correlates_with_nothing() -> None:
+    numbers, weights = np.arange(20.0), np.ones((2, 20))
+    weights[1, 1:] = 0  # a resample of one input alone
+    assert correlation(weights, np.full(20, 0.3), numbers).tolist() == [0.0, 0.0]
+    assert correlation(weights, numbers + 0.1, numbers) == pytest.approx([1.0, 0.0])

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -65,8 +66,58 @@ def test_html_escapes_a_hostile_name() -> None:
     assert "\x1b" not in text
 
 
-def test_html_of_a_regression_without_gates() -> None:
-    Page(html.render(make_report(labels=False)))
+def printed(report: BenchmarkReport) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=False).print(terminal.render(report))
+    return out.getvalue()
+
+
+SAID = {
+    "single-label": ("it agrees with the baseline on 95.0% of the labels", "accuracy 0.890"),
+    "multi-label": ("it gives 95.0% of the inputs all the baseline's labels and no other", "micro_f1 0.890"),
+    "tokens": ("it tags 95.0% of the words as the baseline does", "entity f1 0.890"),
+    "regression": ("pearson 0.890 against 0.900.", "pearson 0.890"),
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_every_view_speaks_of_what_the_kind_of_task_is_about(kind: str) -> None:
+    report = make_report(kind=kind)
+    views = {"html": html.render(report), "markdown": markdown.render(report), "terminal": printed(report)}
+    flat = {name: " ".join(text.replace("\\_", "_").replace("&#39;", "'").split()) for name, text in views.items()}
+    Page(views["html"])
+    for name, text in flat.items():
+        assert all(said in text for said in SAID[kind]), name
+        assert ("loyalty" in text) == (kind != "regression"), name
+        assert ("lists of words" in text) == (kind == "tokens"), name
+        assert (".850–.930" if name == "terminal" else "[0.850, 0.930]") in text, name
+        assert ((".910–.990" if name == "terminal" else "[0.910, 0.990]") in text) == (kind != "regression"), name
+    assert max(map(len, views["terminal"].splitlines())) <= 80
+    assert ("1,234 words" in flat["html"]) == (kind == "tokens")
+
+
+def test_html_shows_where_the_labels_differ_and_escapes_the_texts() -> None:
+    for kind in ("single-label", "multi-label", "tokens"):
+        text = html.render(make_report(kind=kind, text=HOSTILE))
+        assert Page(text).scripts == 1
+        assert "<script>alert" not in text
+        assert "\x1b" not in text
+        assert "6 of 96" in text
+        assert "right on 4 of them; the candidate on 2" in text
+    assert "Where the labels differ" not in html.render(make_report(kind="regression"))
+
+
+def test_a_report_of_before_there_were_intervals_is_read_and_shown(tmp_path: Path) -> None:
+    report = make_report()
+    data = json.loads(report.dumps())
+    for one in (data["baseline"], *data["candidates"]):
+        del one["intervals"], one["disagreement"]
+    del data["data"]["kind"], data["data"]["items"]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    old = BenchmarkReport.open(tmp_path / "old.json")
+    assert "[0.850" not in markdown.render(old)
+    assert "on 95.0% of the labels" in " ".join(printed(old).split())
+    assert "Where the labels differ" not in html.render(old)
 
 
 def test_markdown_keeps_its_tables_whatever_the_name() -> None:

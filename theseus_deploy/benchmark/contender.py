@@ -1,6 +1,5 @@
 """Who takes part: every folder found, checked and named before any process starts."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.benchmark.runtimes import RUNTIMES, FolderKind, runtime_for
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError, ModelError
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "*.onnx_data")
@@ -31,7 +30,7 @@ class Contender:
     parameters: int | None
     layers: int
     bytes: int
-    positions: int | None
+    positions: float
 
 
 def line_up(baseline: str, candidates: Sequence[str], config: BenchmarkConfig) -> list[Contender]:
@@ -62,11 +61,10 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
     if artifact and kind == "bundle":
         if problems := artifact.check_files():
             raise ModelError(f"{ref} is damaged: {problems[0]}; write it again, or check it with `theseus verify`")
-        task = artifact.manifest.task
+        checkpoint = Checkpoint(ref, path, artifact)  # its config.json is the checkpoint's
     else:
         checkpoint = open_checkpoint(ref)
-        path, task = checkpoint.path, checkpoint.task
-    facts = json.loads((path / "config.json").read_text("utf-8"))
+        path = checkpoint.path
     manifest = artifact.manifest if artifact else None
     return Contender(
         name=f"{path.resolve().name if Path(ref).is_dir() else Path(ref).name} ({runtime})",
@@ -75,12 +73,12 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
         sha256=fingerprint(path),
         runtime=runtime,
         device=device,
-        task=task,
+        task=checkpoint.task,
         precision=manifest.precision if manifest else "fp32",
         parameters=manifest.parameters if manifest else None,
-        layers=manifest.layers if manifest else int(facts.get("num_hidden_layers", facts.get("n_layers", 0))),
+        layers=manifest.layers if manifest else checkpoint.config.num_hidden_layers,
         bytes=sum(file.stat().st_size for pattern in WEIGHTS for file in path.glob(pattern)),
-        positions=facts.get("max_position_embeddings"),
+        positions=checkpoint.positions,
     )
 
 
@@ -88,8 +86,8 @@ def _check_labels(contender: Contender, baseline: Contender) -> None:
     ours, theirs = contender.task, baseline.task
     if (ours.kind, ours.labels) != (theirs.kind, theirs.labels):
         raise ConfigError(
-            f"{contender.ref} answers with {_labels(ours)}, the baseline {baseline.ref} with {_labels(theirs)}; "
-            "compare models of the same task and the same order of labels"
+            f"{contender.ref} ({ours.kind}) answers with {_labels(ours)}, the baseline {baseline.ref} ({theirs.kind}) "
+            f"with {_labels(theirs)}; compare models of the same task and the same order of labels"
         )
 
 
@@ -103,7 +101,7 @@ def _with_one_length(contenders: list[Contender], config: BenchmarkConfig) -> li
                 f"{contender.ref} truncates at {contender.task.max_length} tokens, {shortest.ref} at {length}; "
                 "compare models of one --max-length"
             )
-        if contender.positions and max(config.sequence, default=0) > contender.positions:
+        if max(config.sequence, default=0) > contender.positions:
             raise ConfigError(
                 f"--sequence {max(config.sequence)} is more than the {contender.positions} positions of "
                 f"{contender.ref}; lower it"

@@ -3,31 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from theseus_deploy.benchmark.accuracy import same_labels
+from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
 from theseus_deploy.benchmark.report import Candidate, Gate, Verdict
-from theseus_deploy.benchmark.stats import Estimate, Interval, correlation_difference, paired_difference, share
+from theseus_deploy.benchmark.stats import Estimate, Interval
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
-from theseus_deploy.tasks import Array, Task
+from theseus_deploy.tasks import Task
 
 TAIL_SAMPLES = 20  # below it nothing was measured beyond the 95th percentile
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What was asked, what is true, and a model's logits of shape (rows, labels)."""
-
-    task: Task
-    references: NDArray[np.floating] | NDArray[np.integer]
-    logits: Array
-
-    @property
-    def decisions(self) -> Array:
-        """Return what the metrics compare with the references."""
-        return self.task.facts.decide(self.logits)
 
 
 @dataclass(frozen=True)
@@ -78,36 +62,17 @@ def _with_noise(interval: Interval, noise: Interval) -> Interval:
 
 
 def _metric_drop(evidence: Evidence) -> Estimate:
-    return DROPS[evidence.answers.task.facts.primary](evidence)
-
-
-def _accuracy_drop(evidence: Evidence) -> Estimate:
-    ours, theirs = (
-        (answers.decisions == answers.references).astype(np.float64)
-        for answers in (evidence.answers, evidence.baseline_answers)
-    )
-    return paired_difference(theirs, ours)
-
-
-def _pearson_drop(evidence: Evidence) -> Estimate:
-    ours, theirs = evidence.answers, evidence.baseline_answers
-    references = np.asarray(ours.references, dtype=np.float64)
-    return correlation_difference(
-        np.asarray(theirs.decisions, np.float64), np.asarray(ours.decisions, np.float64), references, evidence.seed
-    )
+    return drop_estimate(evidence.answers, evidence.baseline_answers, evidence.seed)
 
 
 def _label_loyalty(evidence: Evidence) -> Estimate:
-    answers = evidence.answers
-    return share(same_labels(answers.task, answers.logits, evidence.baseline_answers.logits))
+    return agreement_estimate(evidence.answers, evidence.baseline_answers, evidence.seed)
 
 
 def _size_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.bytes / evidence.baseline.bytes
     return Estimate(ratio, (ratio, ratio))
 
-
-DROPS: dict[str, Callable[[Evidence], Estimate]] = {"accuracy": _accuracy_drop, "pearson": _pearson_drop}
 
 # Latencies are judged at the first shape: the data's own lengths at the first batch size, which is what production
 # pays; their intervals are widened by the noise floor. The drop is of the task's primary metric, baseline - candidate.

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,10 +57,61 @@ class Loyalty:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """A label of the baseline's and what the candidate says where it says that: how often, and how often each is right.
+
+    Where an input may have many labels, each is one of the two: `toxic` or `not toxic`.
+    """
+
+    baseline: str
+    candidate: str
+    count: int
+    baseline_right: int
+    candidate_right: int
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An input on which the two disagree: what each says, its probability, and what is true.
+
+    `row` counts from 1 among the rows that were scored, `text` is cut short, and `word` is what the labels are of
+    where words are tagged.
+    """
+
+    row: int
+    text: str
+    word: str | None
+    baseline: str
+    baseline_score: float
+    candidate: str
+    candidate_score: float
+    truth: str
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Where a candidate departs from the baseline.
+
+    `confusion` holds every pair of labels that occurs, the most frequent first, those that agree included; `texts`
+    the inputs on which both are surest of different labels, the surest first.
+    """
+
+    confusion: tuple[Exchange, ...]
+    texts: tuple[Sighting, ...]
+
+    @property
+    def departures(self) -> tuple[Exchange, ...]:
+        """Return the pairs of labels that differ."""
+        return tuple(one for one in self.confusion if one.baseline != one.candidate)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One model in one runtime: `path` is what the user named, `sha256` its content.
 
     Sizes are in bytes (`bytes` is its weights on disk); `load_seconds` runs from the start of a process to ready.
+    `intervals` holds the 95 % intervals of what was found on the data's inputs, by name: of the metric that decides,
+    and of `label_loyalty`.
     """
 
     name: str
@@ -77,6 +128,8 @@ class Candidate:
     scores: Mapping[str, float]
     loyalty: Loyalty | None
     latency: tuple[Latency, ...]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    disagreement: Disagreement | None = None
 
     def at(self, batch: int, sequence: int | str) -> Latency:
         """Return the times of one shape."""
@@ -162,8 +215,19 @@ class BenchmarkReport:
 
 
 def _candidate(data: Mapping[str, Any]) -> Candidate:
-    loyalty = Loyalty(**data["loyalty"]) if data["loyalty"] else None
-    return Candidate(**{**data, "loyalty": loyalty, "latency": tuple(_latency(item) for item in data["latency"])})
+    read = {
+        "loyalty": Loyalty(**data["loyalty"]) if data["loyalty"] else None,
+        "latency": tuple(_latency(item) for item in data["latency"]),
+        "intervals": {name: tuple(bounds) for name, bounds in data.get("intervals", {}).items()},
+        "disagreement": _disagreement(found) if (found := data.get("disagreement")) else None,
+    }
+    return Candidate(**{**data, **read})
+
+
+def _disagreement(data: Mapping[str, Any]) -> Disagreement:
+    return Disagreement(
+        tuple(Exchange(**item) for item in data["confusion"]), tuple(Sighting(**item) for item in data["texts"])
+    )
 
 
 def _latency(data: Mapping[str, Any]) -> Latency:

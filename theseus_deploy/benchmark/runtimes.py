@@ -1,6 +1,8 @@
-"""A candidate behind one small protocol: texts become arrays, arrays become logits. The runtimes are a table.
+"""A candidate behind one small protocol: inputs become arrays, arrays become logits. The runtimes are a table.
 
-All of them tokenise alike: truncated at the same length, padded to the longest of the batch.
+All of them tokenise alike: truncated at the same length, padded to the longest of the batch. Where words are tagged
+an input is its words, as the data divides them: a string would be divided by the tokenizer, and then other words would
+be timed than those that are scored.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.words import Words
 
 Texts = Sequence[tuple[str, ...]]
 Encoded = Mapping[str, NDArray[np.int64]]
@@ -28,10 +31,16 @@ class Session(Protocol):
     parameters: int | None
 
     def encode(self, texts: Texts) -> Encoded:
-        """Tokenise texts or pairs: arrays of shape (texts, longest of them in tokens)."""
+        """Tokenise inputs: arrays of shape (texts, longest of them in tokens)."""
 
     def run(self, encoded: Encoded) -> Logits:
-        """Return logits of shape (texts, labels); they are there, not promised, when this returns."""
+        """Return what the model alone gives: (texts, labels), or (texts, sequence, labels) where words are tagged.
+
+        The numbers are there, not promised, when this returns.
+        """
+
+    def answer(self, texts: Texts) -> list[Logits]:
+        """Return logits of shape (items, labels) for each input of one batch: what production asks for."""
 
 
 class TorchSession:
@@ -47,17 +56,14 @@ class TorchSession:
         self._device = torch_device(device)
         model: Any = checkpoint.trained()
         self._model = model.eval().to(self._device)
-        self._tokenizer = checkpoint.tokenizer()
+        self._words = checkpoint.task.tags_words
+        self._tokenizer = checkpoint.tokenizer(words=self._words)
         self._max_length = max_length
         self.parameters: int | None = sum(weight.numel() for weight in self._model.parameters())
 
     def encode(self, texts: Texts) -> Encoded:
         """Tokenise with the checkpoint's own fast tokenizer."""
-        columns = [list(column) for column in zip(*texts, strict=True)]
-        encoded = self._tokenizer(
-            *columns, truncation=True, max_length=self._max_length, padding="longest", return_tensors="np"
-        )
-        return dict(encoded)
+        return dict(self._tokenise(texts))
 
     def run(self, encoded: Encoded) -> Logits:
         """Run the model; copying the logits to the host waits for a GPU."""
@@ -67,6 +73,23 @@ class TorchSession:
             inputs = {name: torch.from_numpy(values).to(self._device) for name, values in encoded.items()}
             logits: Logits = self._model(**inputs).logits.cpu().numpy()
         return logits
+
+    def answer(self, texts: Texts) -> list[Logits]:
+        """Tokenise and run, and pick the words' logits as the predictor does."""
+        encoded = self._tokenise(texts)
+        logits = self.run(dict(encoded))
+        if not self._words:
+            return list(logits[:, None])
+        rows = zip(texts, logits, encoded.encodings, strict=True)
+        return [Words.listed(words).pick(tokens, encoding) for words, tokens, encoding in rows]
+
+    def _tokenise(self, texts: Texts) -> Any:
+        rows = [list(words) for words in texts]
+        return self._tokenizer(
+            *([rows] if self._words else map(list, zip(*rows, strict=True))),
+            is_split_into_words=self._words, truncation=True, max_length=self._max_length,
+            padding="longest", return_tensors="np",
+        )  # fmt: skip
 
 
 class BundleSession:
@@ -86,6 +109,10 @@ class BundleSession:
     def run(self, encoded: Encoded) -> Logits:
         """Run the graph."""
         return self._predictor.run(encoded)
+
+    def answer(self, texts: Texts) -> list[Logits]:
+        """Answer as the predictor does."""
+        return self._predictor.answer(texts)
 
 
 class OpenVinoGraph:

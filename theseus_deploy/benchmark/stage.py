@@ -1,23 +1,25 @@
 """Stage 3: candidates, a baseline and data in, a report out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import psutil
 
-from theseus_deploy.benchmark.accuracy import logits_of, loyalty
+from theseus_deploy.benchmark.accuracy import Answers, logits_of, loyalty
+from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
 from theseus_deploy.benchmark.contender import Contender, line_up
-from theseus_deploy.benchmark.gate import QUANTILES, Answers, Evidence, check_gates, judge, latency_limits
+from theseus_deploy.benchmark.disagreement import disagreement
+from theseus_deploy.benchmark.gate import QUANTILES, Evidence, check_gates, judge, latency_limits
 from theseus_deploy.benchmark.latency import Timings, measure, shapes, summarise
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, Split, open_data
+from theseus_deploy.errors import DataError
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
@@ -88,15 +90,17 @@ def _benchmark(
     contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig, progress: Progress
 ) -> BenchmarkReport:
     baseline, split = contenders[0], corpus.for_scoring().sample(config.max_rows)
-    task = baseline.task
+    task = baseline.task.reading(corpus.text, corpus.label, corpus.metric)
     check_gates(config, task)
-    references = np.array(task.encode(split.labels, f"{corpus.ref} ({split.name})"))
+    references = task.encode(split.labels, f"{corpus.ref} ({split.name})")
+    if task.tags_words and not any(references):
+        raise DataError(f"{corpus.ref} ({split.name}) has no word in {len(split)} rows; add rows, or raise --max-rows")
     environment = _environment(config)
     measured = _measure(contenders, split, config, environment["threads"], progress)
-    first, *others = (_candidate(contender, baseline, references, measured, config) for contender in contenders)
+    answers = {name: Answers(task, references, logits) for name, logits in measured.logits.items()}
+    first, *others = (_candidate(contender, baseline, answers, measured, split, config) for contender in contenders)
     noise = _noise(measured.timings[0], baseline.name, config.seed)
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
-    answers = {name: Answers(task, references, logits) for name, logits in measured.logits.items()}
     evidence = [Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed) for one in others]
     environment["noise"] |= {
         "aa_p50_ratio": noise[0.5].value,
@@ -112,8 +116,10 @@ def _benchmark(
             "sha256": corpus.sha256,
             "split": split.name,
             "rows": len(split),
+            "items": len(answers[first.name].logits),
             "max_length": task.max_length,
-            "metric": task.facts.primary,
+            "kind": task.kind,
+            "metric": task.primary,
         },
         config=config.to_json(),
         baseline=first,
@@ -141,10 +147,20 @@ def _measure(
 
 
 def _candidate(
-    contender: Contender, baseline: Contender, references: Array, measured: _Measured, config: BenchmarkConfig
+    contender: Contender,
+    baseline: Contender,
+    answers: Mapping[str, Answers],
+    measured: _Measured,
+    split: Split,
+    config: BenchmarkConfig,
 ) -> Candidate:
-    name, task = contender.name, baseline.task
-    logits, loaded = measured.logits[name], measured.loaded[name]
+    name, is_baseline = contender.name, contender is baseline
+    ours, theirs, loaded = answers[name], answers[baseline.name], measured.loaded[name]
+    task = ours.task
+    loyal = None if is_baseline else loyalty(task, ours.logits, theirs.logits)
+    intervals = {task.primary: score_estimate(ours, config.seed).interval}
+    if loyal:
+        intervals["label_loyalty"] = agreement_estimate(ours, theirs, config.seed).interval
     return Candidate(
         name=name,
         path=contender.ref,
@@ -157,9 +173,11 @@ def _candidate(
         bytes=contender.bytes,
         load_seconds=loaded["load_seconds"],
         peak_rss_bytes=measured.memory[name],
-        scores=task.score(logits, references.tolist()),
-        loyalty=None if contender is baseline else loyalty(task, logits, measured.logits[baseline.name]),
+        scores=task.score(ours.logits, ours.references),
+        loyalty=loyal,
         latency=tuple(summarise(timings, name, baseline.name, config.seed) for timings in measured.timings),
+        intervals=intervals,
+        disagreement=None if is_baseline else disagreement(ours, theirs, split.texts),
     )
 
 

@@ -1,5 +1,6 @@
 """The statistics of a benchmark: pure functions of samples, seeded, on arrays."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,28 +71,49 @@ def paired_difference(first: Array, second: Array) -> Estimate:
     return Estimate((gained - lost) / count, (float(centre - reach), float(centre + reach)))
 
 
-def correlation_difference(first: Array, second: Array, references: Array, seed: int) -> Estimate:
-    """Estimate pearson(first, references) - pearson(second, references), the inputs resampled in pairs."""
-    count = len(references)
-    stacked = np.stack([first, second, references]).astype(np.float64)
+def bootstrap(measure: Callable[[Array], Array], inputs: Array, unseen: int, seed: int) -> Estimate:
+    """Estimate a measure of inputs by resampling them: percentiles of its values, expanded as in `quantile_ratio`.
+
+    `inputs` counts the inputs of each sort; `measure` maps counts of shape (resamples, sorts + unseen) to one value a
+    resample. The last sorts are those that no input was of and that might be drawn as well, each for half an input,
+    as in `paired_difference`: where all inputs are alike, resampling them alone would make few look certain.
+    """
+    pool = np.append(inputs, np.full(unseen, 0.5))
+    size = round(float(pool.sum()))
     draw = np.random.default_rng(seed)
-    differences = []
-    step = max(1, CHUNK // (3 * count))
-    for start in range(0, RESAMPLES, step):
-        chosen = draw.integers(count, size=(min(step, RESAMPLES - start), count))
-        differences.append(_correlation_gap(stacked[:, chosen]))
-    low, high = np.quantile(np.concatenate(differences), _tails(count))
-    return Estimate(float(_correlation_gap(stacked[:, None])[0]), (float(low), float(high)))
+    step = max(1, CHUNK // len(pool))
+    values = [
+        measure(draw.multinomial(size, pool / pool.sum(), size=min(step, RESAMPLES - start)).astype(np.float64))
+        for start in range(0, RESAMPLES, step)
+    ]
+    value = float(measure(np.append(inputs, np.zeros(unseen))[None])[0])
+    low, high = np.quantile(np.concatenate(values), _tails(round(float(inputs.sum()))))
+    return Estimate(value, (min(float(low), value), max(float(high), value)))
 
 
-def _correlation_gap(values: Array) -> Array:
-    centred = values - values.mean(axis=-1, keepdims=True)
-    norms = np.sqrt((centred**2).sum(axis=-1))
-    products = (centred[:2] * centred[2]).sum(axis=-1)
-    scale = norms[:2] * norms[2]
-    correlations = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
-    gap: Array = correlations[0] - correlations[1]
-    return gap
+def correlation(weights: Array, first: Array, second: Array) -> Array:
+    """Return Pearson's correlation for each row of weights, (resamples, inputs); 0 with what is constant.
+
+    Both series have the shape (inputs,), or that of the weights where they differ from resample to resample.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    one, two = (series - series[..., :1] for series in (first, second))  # so that what is constant is exactly 0
+    one, two = (series - (weights * series).sum(axis=1, keepdims=True) / total for series in (one, two))
+    covariance = (weights * one * two).sum(axis=1)
+    spread = (weights * one**2).sum(axis=1) * (weights * two**2).sum(axis=1)
+    noise = np.finfo(np.float64).eps * (total[:, 0] * np.abs(one).max(axis=1) * np.abs(two).max(axis=1)) ** 2
+    found: Array = np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > noise)
+    return found
+
+
+def ranks(weights: Array, series: Array) -> Array:
+    """Rank a series, (inputs,), in each resample that weights of shape (resamples, inputs) describe; ties share one."""
+    _, place = np.unique(series, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    firsts = np.flatnonzero(np.diff(place[order], prepend=-1))
+    drawn = np.add.reduceat(weights[:, order], firsts, axis=1)
+    found: Array = (drawn.cumsum(axis=1) - (drawn - 1) / 2)[:, place]
+    return found
 
 
 def _tails(count: int) -> NDArray[Any]:

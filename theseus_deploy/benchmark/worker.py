@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from theseus_deploy.benchmark.runtimes import RUNTIMES, Encoded, Logits, Session, Texts
+from theseus_deploy.benchmark.runtimes import RUNTIMES, Encoded, Session, Texts
 from theseus_deploy.errors import TheseusError
 
 STEADY = 0.05  # warm-up is over when two passes over the same inputs differ by no more
@@ -68,21 +68,23 @@ class Bench:
         return {"seconds": [_timed(call) for call in calls]}
 
     def score(self, batches: list[list[list[str]]]) -> dict[str, Any]:
-        """Answer with the logits of all inputs in order: float32, base64, with the number of columns."""
-        logits = np.concatenate([self._answer(batch) for batch in batches]).astype("<f4")
-        return {"columns": logits.shape[1], "logits": base64.b64encode(logits.tobytes()).decode()}
+        """Answer with the logits of all inputs in order, each with as many rows as it has items: float32, base64."""
+        answers = [answer for batch in batches for answer in self.session.answer(_tuples(batch))]
+        logits = np.concatenate(answers).astype("<f4")
+        return {
+            "items": [len(answer) for answer in answers],
+            "columns": logits.shape[1],
+            "logits": base64.b64encode(logits.tobytes()).decode(),
+        }
 
     def memory(self) -> dict[str, Any]:
         """Answer with the most memory this process has held, in bytes."""
         return {"peak_rss_bytes": peak_rss()}
 
-    def _calls(self, batches: list[list[list[str]]], sequence: int | None) -> list[Callable[[], Logits]]:
+    def _calls(self, batches: list[list[list[str]]], sequence: int | None) -> list[Callable[[], object]]:
         if sequence is None:
-            return [partial(self._answer, batch) for batch in batches]
+            return [partial(self.session.answer, _tuples(batch)) for batch in batches]
         return [partial(self.session.run, pack(self.session.encode(_tuples(batch)), sequence)) for batch in batches]
-
-    def _answer(self, batch: list[list[str]]) -> Logits:
-        return self.session.run(self.session.encode(_tuples(batch)))
 
 
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {

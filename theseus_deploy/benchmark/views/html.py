@@ -11,15 +11,17 @@ from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate
 from theseus_deploy.benchmark.views import plots, words
 
 WIDE, NARROW = 1040, 360  # each plot is drawn twice, so that its letters keep their size on a phone
+MOST_PAIRS = 20  # of labels that two models exchange, in the page; the JSON has all
 FIGURE_SPACE = "\N{FIGURE SPACE}"  # as wide as a digit
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a table shows, and the number it sorts by."""
+    """What a table shows, the number it sorts by, and what stands below in small letters."""
 
     text: str
     sort: float | str
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def render(report: BenchmarkReport) -> str:
         gates=[_gate(gate) for gate in report.gates],
         shapes=_shapes(report),
         pareto=_pareto(report),
+        most=MOST_PAIRS,
+        disagreements=[one for one in report.candidates if one.disagreement],
         distributions=[_distributions(report, position) for position in range(len(report.baseline.latency))],
         words=words,
     )
@@ -66,7 +70,11 @@ def _rows(report: BenchmarkReport) -> list[tuple[str, str, dict[str, Cell]]]:
     rows = []
     for position, one in enumerate(_everyone(report)):
         cells = {
-            key: Cell(texts[key][position], -1.0 if (value := column.value(one)) is None else value)
+            key: Cell(
+                texts[key][position],
+                -1.0 if (value := column.value(one)) is None else value,
+                words.reach(report, key, one).replace("-", "−"),
+            )
             for key, column in columns.items()
         }
         ratio = one.latency[0].ratio
@@ -129,4 +137,5 @@ def _pareto(report: BenchmarkReport) -> Plot:
         plots.Point(words.plain(one.name), one.latency[0].p50 * 1e3, one.scores[metric], _kind(report, one))
         for one in _everyone(report)
     ]
-    return Plot(f"{metric} against latency", plots.pareto(points, metric, WIDE), plots.pareto(points, metric, NARROW))
+    name = words.metric_name(report)
+    return Plot(f"{name} against latency", plots.pareto(points, name, WIDE), plots.pareto(points, name, NARROW))

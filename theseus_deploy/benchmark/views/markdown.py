@@ -70,17 +70,15 @@ def summary(report: BenchmarkReport) -> str:
     columns = words.columns(report)
     everyone = (report.baseline, *report.candidates)
     texts = {key: words.cells(report, key) for key in columns}
-    header = ["candidate", "p50 ms", "ratio [95 %]", *(_header(columns[key]) for key in columns if key != "p50")]
+    header = ["candidate", "p50 ms", "ratio [95 %]", *(columns[key].name for key in columns if key != "p50")]
     rows = []
     for position, one in enumerate(everyone):
         ratio = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
-        others = [texts[key][position].strip() for key in columns if key != "p50"]
+        others = [
+            f"{texts[key][position].strip()} {words.reach(report, key, one)}".strip() for key in columns if key != "p50"
+        ]
         rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
     return _table(header, rows)
-
-
-def _header(column: words.Column) -> str:
-    return f"{column.header} {column.unit}".strip()
 
 
 def _table(header: list[str], rows: Iterable[list[str]], text_columns: int = 1) -> str:

@@ -2,14 +2,55 @@
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
 TOO_NOISY = "Two equal candidates differ too much here: quieten the machine before believing the times."
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a kind of task is spoken of: how loyal a winner is, what is alike then, and what some metrics are of.
+
+    `chosen` are the things that get a label, and `timed` says what an input is that is no text.
+    """
+
+    loyal: str
+    alike: str
+    chosen: str
+    metric_of: Mapping[str, str] = field(default_factory=dict)
+    timed: str = ""
+
+
+SAID: Mapping[str, Said] = {
+    "single-label": Said("it agrees with the baseline on {:.1%} of the labels", "labels equal to", "inputs"),
+    "multi-label": Said(
+        "it gives {:.1%} of the inputs all the baseline's labels and no other",
+        "inputs whose labels are exactly",
+        "labels",
+    ),
+    "regression": Said("", "", ""),
+    "tokens": Said(
+        "it tags {:.1%} of the words as the baseline does",
+        "words whose tags equal",
+        "words",
+        {"f1": "entity", "precision": "entity", "recall": "entity", "accuracy": "word"},
+        "; inputs are lists of words",
+    ),
+}
+
+
+def _kind(report: BenchmarkReport) -> str:
+    kind: str = report.data.get("kind", "single-label")  # there were but this kind and regressions before it was noted
+    return kind
+
+
+def _said(report: BenchmarkReport) -> Said:
+    return SAID[_kind(report)]
 
 
 def plain(text: str) -> str:
@@ -70,20 +111,32 @@ def aligned(values: list[str], space: str = " ") -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the main table: `value` sorts it, `text` shows it; "" where there is nothing to show."""
+    """A column of the main table: `value` sorts it, `text` shows it; "" where there is nothing to show.
+
+    `known_as` is the name in a candidate's `intervals` of how sure the value is, if anything is said of that.
+    """
 
     header: str
     unit: str
     value: Callable[[Candidate], float | None]
     text: Callable[[float], str]
     explanation: str
+    known_as: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return header and unit in one line."""
+        return f"{self.header} {self.unit}".strip()
 
 
 def columns(report: BenchmarkReport) -> dict[str, Column]:
-    """Return the columns of the main table but for the ratio, which has an interval. Times are at the first shape."""
+    """Return the columns of the main table but for the ratio. Times are at the first shape.
+
+    There is no loyalty where no candidate has any: numbers are neither alike nor not.
+    """
     metric = report.data["metric"]
     where = shape(report.baseline.latency[0])
-    return {
+    found = {
         "p50": Column("p50", "ms", lambda one: one.latency[0].p50, milliseconds, f"median time, {where}"),
         "p95": Column("p95", "ms", lambda one: one.latency[0].p95, milliseconds, f"95th percentile, {where}"),
         "rate": Column(
@@ -97,16 +150,43 @@ def columns(report: BenchmarkReport) -> dict[str, Column]:
             "memory", "MB", lambda one: one.peak_rss_bytes, lambda value: f"{value / 1e6:,.0f}", "peak while timed"
         ),
         "metric": Column(
-            metric, "", lambda one: one.scores[metric], "{:.3f}".format, f"on {report.data['rows']:,} rows"
+            *_metric(report), lambda one: one.scores[metric], "{:.3f}".format, f"on {_amount(report)}", metric
         ),
         "loyalty": Column(
             "loyalty",
             "",
             lambda one: one.loyalty.label if one.loyalty else None,
             "{:.3f}".format,
-            "share of labels equal to the baseline's",
+            f"share of {_said(report).alike} the baseline's",
+            "label_loyalty",
         ),
     }
+    loyal = any(one.loyalty for one in report.candidates)
+    return {key: column for key, column in found.items() if loyal or key != "loyalty"}
+
+
+def _metric(report: BenchmarkReport) -> tuple[str, str]:
+    """Name the metric that decides, in two parts: of what, if it is not of every answer, and its own name."""
+    metric = report.data["metric"]
+    of_what = _said(report).metric_of.get(metric, "")
+    return (of_what, metric) if of_what else (metric, "")
+
+
+def metric_name(report: BenchmarkReport) -> str:
+    """Name the metric that decides."""
+    return " ".join(_metric(report)).strip()
+
+
+def _amount(report: BenchmarkReport) -> str:
+    """Say how much was scored."""
+    rows = f"{report.data['rows']:,} rows"
+    return f"{rows}, {report.data['items']:,} words" if _kind(report) == "tokens" else rows
+
+
+def reach(report: BenchmarkReport, key: str, one: Candidate) -> str:
+    """Write how sure a column's value of a candidate is; "" where nothing is said of that."""
+    bounds = one.intervals.get(columns(report)[key].known_as)
+    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
 
 
 def cells(report: BenchmarkReport, key: str, space: str = " ") -> list[str]:
@@ -151,11 +231,28 @@ def winner_line(report: BenchmarkReport) -> str:
         able = undefeated(report)
         return "No candidate passed every gate." if not able else "No candidate is certainly faster than the baseline."
     metric, ratio = report.data["metric"], best.latency[0].ratio
-    loyal = f"; it agrees with the baseline on {best.loyalty.label:.1%} of the labels" if best.loyalty else ""
+    loyal = f"; {_said(report).loyal.format(best.loyalty.label)}" if best.loyalty else ""
     return (
         f"{plain(best.name)} is {faster(ratio.p50, ratio.interval)} than {plain(report.baseline.name)} "
-        f"({times(ratio.p50)}x {interval(ratio.interval)}); {metric} {best.scores[metric]:.3f} against "
+        f"({times(ratio.p50)}x {interval(ratio.interval)}); {metric_name(report)} {best.scores[metric]:.3f} against "
         f"{report.baseline.scores[metric]:.3f}{loyal}."
+    )
+
+
+def departures_line(report: BenchmarkReport, one: Candidate) -> str:
+    """Say how often a candidate departs from the baseline, and who is right then."""
+    if one.disagreement is None:
+        return ""
+    chosen, found = _said(report).chosen, one.disagreement.departures
+    total = sum(each.count for each in one.disagreement.confusion)
+    count, theirs, ours = (
+        sum(getattr(each, name) for each in found) for name in ("count", "baseline_right", "candidate_right")
+    )
+    if not count:
+        return f"all {total:,} {chosen} as the baseline has them"
+    return (
+        f"{count:,} of {total:,} {chosen} otherwise than the baseline, which is right on {theirs:,} of them; "
+        f"the candidate on {ours:,}"
     )
 
 
@@ -198,9 +295,9 @@ def method_line(report: BenchmarkReport) -> str:
     environment, first = report.environment, report.baseline.latency[0]
     threads = environment["threads"]
     return (
-        f"Times at {shape(first)}, tokenisation included; {len(first.samples)} samples in {first.rounds} interleaved "
-        f"rounds, one process a candidate, {threads} thread{'s' * (threads != 1)} each, on {environment['cpu']} "
-        f"({environment['cores']} cores). Ratios are candidate over baseline, with 95 % intervals."
+        f"Times at {shape(first)}, tokenisation included{_said(report).timed}; {len(first.samples)} samples in "
+        f"{first.rounds} interleaved rounds, one process a candidate, {threads} thread{'s' * (threads != 1)} each, on "
+        f"{environment['cpu']} ({environment['cores']} cores). Ratios are candidate over baseline, with 95 % intervals."
     )
 
 
