@@ -67,7 +67,7 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Precision
 from theseus_deploy.data import open_data, tokenise
 from theseus_deploy.machine import this_machine, usable_cores, versions
-from theseus_deploy.models import open_checkpoint, quiet
+from theseus_deploy.models import eager_attention, open_checkpoint, quiet
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
 from theseus_deploy.training import EpochSampler, Lesson, Plan, StageTrainer, train
@@ -323,7 +323,7 @@ def bare(bench: Bench, clock: Clock, steps: int) -> None:
     for mask, inputs in zip(bench.masks[:steps], batches, strict=False):
         set_mask(theseus_modules(model), mask)
         if any(mask):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bench.arm.precision == "bf16"):
+            with eager_attention(model), torch.autocast("cpu", torch.bfloat16, enabled=bench.arm.precision == "bf16"):
                 loss = model(**inputs).loss
             loss.backward()
             total += loss.detach()

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, isfinite
@@ -34,7 +35,7 @@ from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, suggest
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import FP32_ONLY, as_disk_error, quiet, save_checkpoint, torch_device
+from theseus_deploy.models import FP32_ONLY, as_disk_error, eager_attention, quiet, save_checkpoint, torch_device
 from theseus_deploy.progress import SILENT, Progress, Tracker
 from theseus_deploy.tasks import Array, Task
 from theseus_deploy.words import at_words
@@ -316,7 +317,8 @@ def train(
     if resume:
         progress.say(f"resuming at step {resume.name.removeprefix('checkpoint-')} of {plan.steps}")
     try:
-        with quiet(), progress.track("training", plan.steps) as tracker:
+        plain = eager_attention(model) if trainer.args.device.type == "cpu" else nullcontext()
+        with quiet(), plain, progress.track("training", plan.steps) as tracker:
             trainer.add_callback(Conductor(trainer, tracker))
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:
