@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from tests.families import save_tiny
 from theseus_deploy.artifact import Artifact, Manifest, Parent, fingerprint
-from theseus_deploy.configs import ExportConfig, Quantize
+from theseus_deploy.compress.stage import compress_checkpoint
+from theseus_deploy.configs import CompressConfig, ExportConfig, Quantize
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.tasks import Task
 
@@ -86,6 +88,18 @@ def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "text,label
     return path
 
 
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes for a while."""
+    resource = pytest.importorskip("resource", reason="only Unix limits file sizes")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.csv (256 rows), validation.csv (64) and test.csv (96)."""
@@ -130,6 +144,20 @@ def fp32_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPath
 def int8_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The int8 ONNX bundle of `tiny_bert`, checked on `corpus`."""
     return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "int8", "dynamic")
+
+
+@pytest.fixture(scope="session")
+def successor(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a short true compression makes of `tiny_bert`: a checkpoint with a manifest, two layers, two labels."""
+    config = CompressConfig(max_steps=4, batch_size=8, replace_until=0.3, lr=1e-3, precision="fp32", threads=1)
+    out = tmp_path_factory.mktemp("successors") / "compressed"
+    return compress_checkpoint(str(tiny_bert), str(corpus), out, config).path
+
+
+@pytest.fixture(scope="session")
+def successor_bundle(successor: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The int8 ONNX bundle of `successor`, checked on `corpus`."""
+    return export_bundle(successor, corpus, tmp_path_factory.mktemp("bundles") / "successor", "dynamic")
 
 
 @pytest.fixture(scope="session")

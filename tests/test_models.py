@@ -1,5 +1,6 @@
 """What cannot be used as a model is refused before any time is spent on it, in one line that says why."""
 
+import errno
 import json
 import os
 import shutil
@@ -27,11 +28,11 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from tests.conftest import BAD, GOOD, SPECIAL, make_bert, make_tokenizer
+from tests.conftest import BAD, GOOD, SPECIAL, largest_file, make_bert, make_tokenizer
 from tests.test_artifact import manifest
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.errors import ModelError
-from theseus_deploy.models import Checkpoint, open_checkpoint, save_checkpoint, torch_device
+from theseus_deploy.models import Checkpoint, open_checkpoint, save_checkpoint, torch_device, write_tokenizer
 from theseus_deploy.tasks import Task
 
 Save = Callable[..., Path]
@@ -415,6 +416,17 @@ def test_a_checkpoint_is_an_ordinary_folder(tmp_path: Path, capfd: pytest.Captur
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(model.config, BertConfig)
     assert model.config.num_hidden_layers == 2
+
+
+def test_weights_and_a_tokenizer_that_cannot_be_written_are_errors_of_the_disk(tmp_path: Path) -> None:
+    model, tokenizer = make_bert(layers=2), make_tokenizer()
+    for size, write in [
+        (10_000, lambda: save_checkpoint(model, tokenizer, tmp_path)),
+        (2_000, lambda: write_tokenizer(tokenizer, tmp_path)),
+    ]:
+        with largest_file(size), pytest.raises(OSError, match="File too large") as caught:
+            write()
+        assert caught.value.errno == errno.EFBIG
 
 
 def test_devices_are_as_asked() -> None:

@@ -9,7 +9,7 @@ from tests.test_artifact import PARENT, make
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.errors import ArtifactError
-from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace
+from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace, unfinished
 
 
 def request(**config: Any) -> dict[str, Any]:
@@ -132,3 +132,16 @@ def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
     mark(workspace)
     workspace.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_belongs_to_an_unfinished_training_is_known(tmp_path: Path) -> None:
+    workspace = begin(tmp_path / "out")
+    inside = mark(workspace)
+    for path in (tmp_path / "out", workspace.path, inside):
+        assert unfinished(path) == workspace.path
+    for path in (tmp_path, tmp_path / "other", inside / "deeper" / "still", Path(), Path(".."), Path("/")):
+        assert unfinished(path) is None
+    (tmp_path / "out").mkdir()  # the run was to replace it, and it is there until then
+    assert unfinished(tmp_path / "out") is None
+    (tmp_path / "mine.partial").mkdir()
+    assert unfinished(tmp_path / "mine") is unfinished(tmp_path / "mine.partial") is None

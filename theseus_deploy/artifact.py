@@ -271,6 +271,11 @@ def claim(out: Path, overwrite: bool) -> None:
         raise ArtifactError(f"{out} is where this command runs, and cannot be replaced; choose another --out")
 
 
+def ledger_entry(name: str, parameters: int, size: int) -> dict[str, str | int]:
+    """Return an entry of the `ledger` in a manifest's receipt: what the weights were at one step, `size` in bytes."""
+    return {"name": name, "parameters": parameters, "bytes": size}
+
+
 @contextmanager
 def writable(out: Path) -> Iterator[None]:
     """Turn what keeps `out` from being written into one line.

@@ -1,5 +1,8 @@
 """Find a model by name and load it, and refuse what cannot be used before any time is spent on it."""
 
+import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +15,7 @@ from theseus_deploy import builtin
 from theseus_deploy.artifact import Artifact, Parent, fingerprint
 from theseus_deploy.errors import ModelError, suggest
 from theseus_deploy.tasks import KINDS, Task
+from theseus_deploy.workspace import SUFFIX, unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +27,9 @@ HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet",
                     "data2vec-text", "ibert", "longformer", "luke")  # fmt: skip
 
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust ends the message of an I/O error
+# Names of weights in a model whose modules are still being replaced: ours, and the original BERT-of-Theseus'.
+ASSEMBLED = (".predecessor.", ".successor.", ".scc_layer.")
 FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #35332; DeBERTa-v2 does not
 
 
@@ -176,6 +183,11 @@ class Checkpoint:
             raise ModelError(
                 f"{self.ref} is no text classifier that can be loaded ({_brief(error)}); give another model"
             ) from error
+        if half := {name for name in report["unexpected_keys"] if any(part in name for part in ASSEMBLED)}:
+            raise ModelError(
+                f"{self.ref} is a model whose modules are still being replaced (it holds {_first(half)}); finish its "
+                "schedule with `theseus compress`, and give the successor that it writes"
+            )
         missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
         encoder = {
             name for name in missing if name.startswith(model.base_model_prefix + ".") and ".pooler." not in name
@@ -192,8 +204,14 @@ def open_checkpoint(ref: str) -> Checkpoint:
     """Find a checkpoint: a local folder, a built-in model, or a Hub id, which is downloaded once.
 
     Raises:
-        ModelError: there is no such model, it is a bundle, or its files are not those its manifest names.
+        ModelError: there is no such model, its training is unfinished, it is a bundle, or its files are not those its
+            manifest names.
     """
+    if waiting := unfinished(Path(ref)):
+        raise ModelError(
+            f"{ref} belongs to an unfinished training ({waiting}); repeat the command that began it, and give the "
+            f"folder that it writes, {str(waiting).removesuffix(SUFFIX)}"
+        )
     path = _locate(ref)
     artifact = Artifact.open(path) if Artifact.exists(path) else None
     if artifact and artifact.manifest.kind != "checkpoint":
@@ -208,11 +226,30 @@ def open_checkpoint(ref: str) -> Checkpoint:
     return Checkpoint(ref, path, artifact)
 
 
+def find_here(ref: str) -> Path | None:
+    """Find a model on this disk by the name it once had, and fetch nothing; None where it is not here."""
+    if Path(ref).is_dir():
+        return Path(ref)
+    if ref in builtin.MODELS:
+        try:
+            return builtin.MODELS[ref]()
+        except ModelError:
+            return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(ref, "config.json")
+    except HFValidationError:  # it is a path
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
 def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write an ordinary Hugging Face folder.
 
     Raises:
-        OSError: the disk is full or cannot be written; safetensors' own error is turned into this one.
+        OSError: the disk is full or cannot be written.
     """
     from safetensors import SafetensorError
 
@@ -223,7 +260,21 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
         raise as_disk_error(error) from error
     tokenizer.backend_tokenizer.no_truncation()  # how it was last called is no part of it
     tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)
+
+
+def write_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Write the tokenizer's files.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is Exception and OS_ERROR.search(str(error)):  # all that tokenizers raises
+            raise as_disk_error(error) from error
+        raise
 
 
 @contextmanager
@@ -262,10 +313,10 @@ def eager_attention(model: "PreTrainedModel") -> Iterator[None]:
 
 
 def as_disk_error(error: Exception) -> OSError:
-    """Turn safetensors' I/O error, which only words tell apart, into the OSError it stands for."""
-    import errno
-
-    return OSError(errno.ENOSPC if "No space left" in str(error) else errno.EACCES, _brief(error))
+    """Turn the error of a library in Rust, which only its words tell apart, into the OSError it stands for."""
+    number = OS_ERROR.search(str(error))
+    code = int(number[1]) if number else errno.EACCES
+    return OSError(code, os.strerror(code))
 
 
 def torch_device(asked: str) -> "torch.device":

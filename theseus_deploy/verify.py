@@ -6,10 +6,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from theseus_deploy import builtin
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.checks import Check
-from theseus_deploy.errors import ArtifactError, ModelError
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.models import find_here
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import FILE, Probe
 
@@ -96,11 +96,8 @@ def _lineage(artifact: Artifact) -> Check:
     parent = artifact.manifest.parent
     if parent is None:
         return Check("lineage", True, "made from nothing that is recorded")
-    try:
-        path = builtin.MODELS[parent.path]() if parent.path in builtin.MODELS else Path(parent.path)
-    except ModelError:
-        path = Path(parent.path)
-    if not path.is_dir():
+    path = find_here(parent.path)
+    if path is None:
         return Check("lineage", True, f"made from {parent.path}, which is not here to be checked")
     try:
         found = fingerprint(path)

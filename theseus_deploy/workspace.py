@@ -10,6 +10,7 @@ from typing import Any
 from theseus_deploy.artifact import Artifact, claim, writable, write_atomically
 from theseus_deploy.errors import ArtifactError
 
+SUFFIX = ".partial"
 REQUEST = "request.json"
 LOG = "log.jsonl"  # a line for each time that something was logged
 RUNS = "runs"  # where trackers of transformers.Trainer write
@@ -85,8 +86,14 @@ class Workspace:
         shutil.rmtree(self.path)
 
 
+def unfinished(path: Path) -> Path | None:
+    """Return the workspace that a path is, lies in, or will be the outcome of; None where there is none."""
+    places = (path, path.parent) if path.exists() else (_beside(path),)
+    return next((place for place in places if place.name.endswith(SUFFIX) and (place / REQUEST).is_file()), None)
+
+
 def _beside(out: Path) -> Path:
-    return out.with_name(out.name + ".partial")
+    return out.with_name(out.name + SUFFIX)
 
 
 def _before(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -169,3 +169,19 @@ def print_artifact(artifact: "Artifact", as_json: bool) -> None:
     print(f"  {manifest.layers} layers, {manifest.parameters:,} parameters, {artifact.bytes / 1e6:.1f} MB")
     for name, scores in manifest.scores.items():
         print(f"  {name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items()))
+    _print_ledger(manifest.receipt)
+
+
+def _print_ledger(receipt: Mapping[str, Any]) -> None:
+    """Print how the weights became what they are, and whether the predecessor's are gone."""
+    ledger = receipt.get("ledger", ())
+    if len(ledger) < 2:
+        return
+    for entry in ledger:
+        print(f"  {entry['name']:13} {entry['parameters']:>13,} parameters {entry['bytes'] / 1e6:>9,.1f} MB")
+    if strip := receipt.get("strip"):
+        print(
+            f"  strip: whether the graph holds weights of {strip['predecessor']} is unproven, for {strip['unproven']}"
+            if "unproven" in strip
+            else f"  strip: none of the {strip['replaced']} tensors replaced in {strip['predecessor']} is in the graph"
+        )

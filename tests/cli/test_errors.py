@@ -3,12 +3,17 @@
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+from transformers import AutoModelForSequenceClassification
 
 from tests.cli.conftest import Ran
-from tests.conftest import make_rows, write_csv
+from tests.conftest import largest_file, make_rows, write_csv
+from theseus_deploy.compress.module_map import ModuleMap
+from theseus_deploy.compress.modules import assemble
 
 Theseus = Callable[..., Ran]
 
@@ -73,6 +78,7 @@ COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
         (("predict", "../model", "hello"), ["theseus.json"]),
         (("export", "../encoder", "--out", "out"), ["theseus finetune"]),
         (("export", "../model", "--out", "out", "--opset", "3"), ["--opset 3", "18..23"]),
+        (("export", "../model", "--out", "out", "--opset", "24"), ["--opset 24", "18..23", "move it inside"]),
         (("export", "../model", "--out", "out", "--device", "cuda"), ["--device cuda", "CPU only"]),
         (
             ("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--report", "r.pdf"),
@@ -109,6 +115,33 @@ def test_an_output_folder_that_exists(theseus: Theseus, place: Path) -> None:
     assert (place / "bad" / "precious.txt").read_text() == "mine"
 
 
+def test_an_unfinished_schedule(theseus: Theseus, place: Path, tiny_bert: Path) -> None:
+    partial = place / "bad.partial"
+    shutil.copytree(tiny_bert, partial / "checkpoint-10")
+    (partial / "request.json").write_text("{}")
+    for words in ("bad.partial", "bad.partial/checkpoint-10", "bad"):
+        ran = theseus("export", words, "--out", "out")
+        refused(
+            ran, place, f"{words} belongs to an unfinished training (bad.partial); repeat the command", "writes, bad"
+        )
+
+
+@pytest.mark.parametrize("mark", ["ours", "theirs"])
+def test_weights_of_modules_that_are_still_being_replaced(
+    theseus: Theseus, place: Path, tiny_bert: Path, mark: str
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    if mark == "ours":
+        assemble(model, ModuleMap.even(4, 2))
+    else:  # the original implementation keeps its successors beside the predecessor's layers
+        model.bert.encoder.scc_layer = deepcopy(model.bert.encoder.layer[:2])
+    shutil.copytree(tiny_bert, place / "bad")
+    save_file(model.state_dict(), place / "bad" / "model.safetensors", {"format": "pt"})
+    for command in (("export",), ("compress", "--data", "../data")):
+        ran = theseus(command[0], "bad", *command[1:], "--out", "out")
+        refused(ran, place, "bad is a model whose modules are still being replaced", "theseus compress")
+
+
 def test_a_damaged_model(theseus: Theseus, place: Path, tiny_bert: Path) -> None:
     shutil.copytree(tiny_bert, place / "bad")
     weights = place / "bad" / "model.safetensors"
@@ -131,6 +164,48 @@ def test_a_corrupted_bundle_is_named_by_its_file(theseus: Theseus, place: Path, 
     assert ran.code == 2
     assert "model.onnx was changed" in ran.err
     assert "BAD" in ran.out
+
+
+@pytest.mark.parametrize("damage", [lambda old: b"garbage", lambda old: old[:-1000], lambda old: b""])
+def test_a_corrupted_graph_answers_nothing(
+    theseus: Theseus, place: Path, int8_bundle: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    shutil.copytree(int8_bundle, place / "bad")
+    graph = place / "bad" / "model.onnx"
+    graph.write_bytes(damage(graph.read_bytes()))
+    refused(theseus("predict", "bad", "a film"), place, "bad/model.onnx cannot be loaded", "export the bundle again")
+
+
+def test_a_model_that_one_file_cannot_hold(theseus: Theseus, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theseus_deploy.export.onnx.MAX_BYTES", 10_000)
+    ran = theseus("export", "../model", "--out", "out", "--quiet")
+    refused(ran, place, "weights take 0.00 GB, and one ONNX file holds 0.00 GB; compress it to fewer layers first")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "bad has no tokenizer; add its"),
+        ({"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "basic"}, "bad has only a slow tokenizer"),
+    ],
+)
+def test_a_tokenizer_that_production_cannot_run(
+    theseus: Theseus, place: Path, tiny_bert: Path, content: dict[str, str] | None, expected: str
+) -> None:
+    shutil.copytree(tiny_bert, place / "bad")
+    (place / "bad" / "tokenizer.json").unlink()
+    (place / "bad" / "tokenizer_config.json").unlink()
+    if content:
+        (place / "bad" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
+        (place / "bad" / "tokenizer_config.json").write_text(json.dumps(content))
+    refused(theseus("export", "bad", "--out", "out"), place, expected, "tokenizer.json")
+
+
+@pytest.mark.parametrize("limit", [500, 2_000, 40_000])  # bytes: the disk is full at config, tokenizer, graph
+def test_a_disk_that_fills_up_in_the_middle_of_an_export(theseus: Theseus, place: Path, limit: int) -> None:
+    with largest_file(limit):
+        ran = theseus("export", "../model", "--out", "out", "--quiet", "--threads", 1)
+    refused(ran, place, "out cannot be written (File too large); free space or choose another --out")
 
 
 def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path) -> None:

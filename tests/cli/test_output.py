@@ -1,6 +1,7 @@
 """What a command prints about a folder is what the folder says of itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,26 @@ def test_json_is_the_manifest_as_it_was_written(int8_bundle: Path, capsys: pytes
     print_artifact(artifact, as_json=True)
     assert json.loads(capsys.readouterr().out) == {"path": str(int8_bundle), **json.loads(written.read_text())}
     assert artifact.manifest.to_json().keys() < artifact.to_json().keys()  # `files` is the folder's, not the stage's
+
+
+def test_an_export_ends_with_the_ledger_and_the_proof_of_strip(
+    successor_bundle: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = Artifact.open(successor_bundle)
+    print_artifact(artifact, as_json=False)
+    *ledger, proof = capsys.readouterr().out.splitlines()[-5:]
+    for line, entry in zip(ledger, artifact.manifest.receipt["ledger"], strict=True):
+        assert line.split()[:3] == [entry["name"], f"{entry['parameters']:,}", "parameters"]
+    assert proof == f"  strip: none of the 24 tensors replaced in {tiny_bert} is in the graph"
+
+
+def test_an_unproven_strip_is_printed_with_its_reason(
+    successor_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(successor_bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "theseus.json").read_text())
+    manifest["receipt"]["strip"] = {"predecessor": "gone", "unproven": "it is not here"}
+    (folder / "theseus.json").write_text(json.dumps(manifest))
+    print_artifact(Artifact.open(folder), as_json=False)
+    proof = capsys.readouterr().out.splitlines()[-1]
+    assert proof == "  strip: whether the graph holds weights of gone is unproven, for it is not here"

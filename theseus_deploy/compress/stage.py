@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from theseus_deploy.artifact import Artifact, Manifest, Source, claim
+from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.compress.families import check_sources, count_layers
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
@@ -84,6 +84,8 @@ def compress_checkpoint(
         workspace = Workspace.open(out, request, overwrite or reuse)
     before = lesson.score(model, device, progress, "scoring the predecessor")
     progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
+    size = sum(weight.nbytes for weight in model.parameters())
+    ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
     successor = compress(model, lesson, plan, module_map, config, workspace, progress)
     after = lesson.score(successor, device, progress, "scoring the successor")
     share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
@@ -100,6 +102,7 @@ def compress_checkpoint(
         layers=module_map.successor_layers,
         module_map=[list(module) for module in module_map.modules],
         scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
+        receipt={"ledger": ledger},
     )
     return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
 

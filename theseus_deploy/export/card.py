@@ -48,6 +48,7 @@ def model_card(manifest: Manifest, checkpoint: Manifest | None) -> str:
         max_length=task.max_length,
         padding=manifest.receipt["padding"],
         ledger=manifest.receipt["ledger"],
+        strip=manifest.receipt.get("strip"),
         metrics=metrics,
         rows=[
             (where.replace("_", " "), [_shown(scores.get(metric)) for metric in metrics])

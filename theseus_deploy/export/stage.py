@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theseus_deploy.artifact import Artifact, Manifest, Source, claim
+from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.export.card import model_card
@@ -23,8 +23,9 @@ from theseus_deploy.export.parity import (
     sides,
 )
 from theseus_deploy.export.quantize import INT8_DYNAMIC, to_int8_dynamic
+from theseus_deploy.export.strip import Predecessor, prove_strip
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models import open_checkpoint, write_tokenizer
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress
@@ -65,14 +66,17 @@ def export(
     config: ExportConfig,
     folder: Path,
     progress: Progress = SILENT,
+    *,
+    predecessor: Predecessor | None = None,
 ) -> Exported:
     """Write a bundle's files but the manifest into `folder`, and prove on `texts` that the graph answers as the model.
 
     The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
-    difference is reported. The model must be float32, on the CPU.
+    difference is reported. The model must be float32, on the CPU. Of its `predecessor`, nothing may be in the graph but
+    what the two share.
 
     Raises:
-        ExportError: the model cannot be exported, or its graph answers otherwise.
+        ExportError: the model cannot be exported, its graph answers otherwise, or holds what was replaced.
     """
     graph = folder / GRAPH
     model.config.save_pretrained(folder)
@@ -81,11 +85,14 @@ def export(
         progress.say(f"writing {GRAPH} (opset {config.opset})")
         to_onnx(model, tokenizer, graph, config.opset)
         padded = sides(model, tokenizer, task, texts, config.atol)
+        strip = {"strip": prove_strip(predecessor, model, graph)} if predecessor else {}
         expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
-    ledger = [_entry("checkpoint", model.num_parameters(), sum(weight.nbytes for weight in model.parameters()))]
+    ledger = [dict(predecessor.entry)] if predecessor and predecessor.entry else []
+    size = sum(weight.nbytes for weight in model.parameters())
+    ledger.append(ledger_entry("checkpoint", model.num_parameters(), size))
 
     def check(name: str) -> tuple[Predictor, dict[str, Parity]]:
-        ledger.append(_entry(name, _count_weights(graph), graph.stat().st_size))
+        ledger.append(ledger_entry(name, _count_weights(graph), graph.stat().st_size))
         predictor = Predictor(folder, config.threads, task=task)
         title = f"asking the {name} graph"
         return predictor, {
@@ -99,7 +106,7 @@ def export(
     for found in parity.values():
         found.require(config.atol)
     precision, named, quantised_by = FP32, {f"parity{side}": found for side, found in parity.items()}, 0.0
-    receipt: dict[str, Any] = {"ledger": ledger, "padding": list(padded)}
+    receipt: dict[str, Any] = {"ledger": ledger, **strip, "padding": list(padded)}
     if config.quantize != "none":
         progress.say("quantising to int8")
         receipt["quantization"] = to_int8_dynamic(graph, graph, this_machine()).to_json()
@@ -146,7 +153,9 @@ def export_checkpoint(
     model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     with Artifact.writing(out, overwrite or reuse) as draft:
-        exported = export(model, tokenizer, task, texts, config, draft.path, progress)
+        exported = export(
+            model, tokenizer, task, texts, config, draft.path, progress, predecessor=Predecessor.of(before)
+        )
         manifest = Manifest(
             kind="bundle",
             stage="export",
@@ -170,7 +179,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Pat
     """Write the tokenizer's files; `tokenizer.json` says how to truncate and pad, for readers in any language."""
     from tokenizers import Tokenizer
 
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(tokenizer, folder)
     path = folder / "tokenizer.json"
     production = Tokenizer.from_file(str(path))
     production.enable_truncation(task.max_length, direction=tokenizer.truncation_side)
@@ -181,10 +190,6 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Pat
         pad_token=tokenizer.pad_token,
     )
     path.write_text(production.to_str(pretty=True), "utf-8")  # its own `save` raises no OSError on a full disk
-
-
-def _entry(name: str, parameters: int, size: int) -> dict[str, str | int]:
-    return {"name": name, "parameters": parameters, "bytes": size}
 
 
 def _count_weights(graph: Path) -> int:
