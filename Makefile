@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## fine-tune, compress, export and benchmark the built-in mo
 test: $(VENV)/.dev ## run the test suite on two cores; ARGS="-k name" chooses
 	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/.dev $(VENV)/.demo ## run the long tests, on the real model
+test-slow: $(VENV)/.dev $(VENV)/.demo ## run the long tests: every product of families and heads, kills at random moments
 	$(RUN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.dev ## check format, lint and types

@@ -97,7 +97,9 @@ def test_every_method_compresses_every_kind(taught: tuple[str, Path, Path], tmp_
 
 
 def test_the_predecessor_is_asked_once_for_all_runs(taught: tuple[str, Path, Path], tmp_path: Path) -> None:
-    _, data, folder = taught
+    kind, data, folder = taught
+    if kind not in ("tokens", "single-label"):  # the two shapes that a teacher's answers have
+        return
     said: list[str] = []
 
     class Listener:

@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 
 def start(tiny_bert: Path, corpus: Path, out: Path) -> subprocess.Popen[bytes]:
-    words = ["compress", tiny_bert, "--data", corpus, "--out", out, "--layers", "2", "--max-steps", "400",
+    words = ["compress", tiny_bert, "--data", corpus, "--out", out, "--layers", "2", "--max-steps", "160",
              "--batch-size", "16", "--precision", "fp32", "--threads", "1", "--thaw", "all", "--quiet"]  # fmt: skip
     command = [sys.executable, "-c", "from theseus_deploy_cli.main import run; run()", *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -130,7 +130,7 @@ def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: P
     killed.wait()
     assert not (tmp_path / "killed").exists()
     saved = max(int(path.parent.name.split("-")[1]) for path in partial.glob("checkpoint-*/complete"))
-    assert 0 < saved < 400
+    assert 0 < saved < 160
     resumed = start(tiny_bert, corpus, tmp_path / "killed")
     assert (straight.wait(), resumed.wait()) == (0, 0)
     assert not partial.exists()

@@ -22,7 +22,7 @@ LAYERS = 4
 CONFIG = CompressConfig(max_steps=8, batch_size=8, layers=2, lr=1e-2, precision="fp32", threads=1, seed=5)
 
 
-@pytest.fixture(scope="module", params=["single-label", "tokens"])
+@pytest.fixture(scope="module", params=["single-label", pytest.param("tokens", marks=pytest.mark.slow)])
 def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     draw, folder = random.Random(2), tmp_path_factory.mktemp("corpus")
     words = " ".join(SENTENCES).split()

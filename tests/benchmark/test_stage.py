@@ -199,7 +199,9 @@ def write_rows(kind: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("kind", "metric"), [("tokens", "f1"), ("multi-label", "micro_f1")])
+@pytest.mark.parametrize(
+    ("kind", "metric"), [("tokens", "f1"), pytest.param("multi-label", "micro_f1", marks=pytest.mark.slow)]
+)
 def test_every_head_is_benchmarked_and_judged(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str, metric: str
 ) -> None:

@@ -89,6 +89,7 @@ def test_two_ranks_learn_as_one_process_with_the_whole_batch_does(
             torch.testing.assert_close(two["weights"][name], weight, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_ranks_that_were_killed_resume_bit_equal(ranks: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
     thaw, straight = ranks
     script = str(Path(__file__).with_name("one_rank.py"))

@@ -95,7 +95,7 @@ def case(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=["sequences", pytest.param("tokens", marks=pytest.mark.slow)])
 def task(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
