@@ -1,30 +1,73 @@
-"""Write the README's table from `benchmarks/results/demo.json`, after taking a new report if one is given.
+"""Write the README's tables from `benchmarks/results/*.json`, after taking a new demo report if one is given.
 
 make demo && .venv/bin/python benchmarks/readme.py theseus-demo/report.json
 """
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import words
 from theseus_deploy.benchmark.views.markdown import summary
 
 ROOT = Path(__file__).resolve().parent.parent
-README, RESULT = ROOT / "README.md", ROOT / "benchmarks" / "results" / "demo.json"
-BEGIN, END = "<!-- demo -->\n", "<!-- /demo -->"
+RESULTS = ROOT / "benchmarks" / "results"
+README, RESULT = ROOT / "README.md", RESULTS / "demo.json"
+SPEED = RESULTS / "compress_speed.json"
 
 
-def with_table(text: str, report: BenchmarkReport) -> str:
-    """Return the README's text with the report's table between its marks."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
+def demo() -> str:
+    """Return what the demo measured."""
+    report = BenchmarkReport.open(RESULT)
     source = "From [`benchmarks/results/demo.json`](benchmarks/results/demo.json), made by `make demo`."
-    facts = f"{words.method_line(report)} {words.noise_line(report)}"
-    return f"{before}{BEGIN}\n{summary(report)}\n\n{facts} {source}\n\n{END}{after}"
+    return f"{summary(report)}\n\n{words.method_line(report)} {words.noise_line(report)} {source}"
+
+
+def compress_speed() -> str:
+    """Return how long a step of `theseus compress` takes beside other trainings."""
+    report = json.loads(SPEED.read_text("utf-8"))
+    lines = ["| seconds a step | rate 0.3 | rate 0.3 to 1, then 1 | peak MB |", "| --- | ---: | ---: | ---: |"]
+    for arm in report["arms"]:
+        seconds, peak = arm["seconds_a_step"], arm["peak_rss_bytes"] / 1e6
+        lines.append(f"| {arm['arm']} | {seconds['start']:.3f} | {seconds['curriculum']:.3f} | {peak:.0f} |")
+    lines += ["", "| ratio [95 %] | rate 0.3 | rate 0.3 to 1, then 1 | asked |", "| --- | ---: | ---: | ---: |"]
+    for ratio in report["time"]:
+        cells = " | ".join(_estimate(ratio["phases"][phase]) for phase in ("start", "curriculum"))
+        lines.append(f"| {ratio['ratio']} | {cells} | {ratio['limit']} |")
+    for ratio in report["peak memory"]:
+        cell = _estimate(ratio["phases"]["curriculum"])
+        lines.append(f"| peak memory, {ratio['ratio']} | | {cell} | {ratio['limit']} |")
+    settings, machine = report["settings"], report["machine"]
+    return "\n".join(lines) + (
+        f"\n\n{report['rounds']} rounds of a training on {settings['rows']} rows, batch {settings['batch']}, "
+        f"{settings['threads']} threads, on {machine['cpu']} ({machine['cores']} cores), one process an arm, "
+        "interleaved. From "
+        "[`benchmarks/results/compress_speed.json`](benchmarks/results/compress_speed.json), made by "
+        "`python benchmarks/compress_speed.py --data mrpc/`."
+    )
+
+
+def _estimate(estimate: dict[str, Any]) -> str:
+    low, high = estimate["interval"]
+    return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "compress-speed": compress_speed}
+
+
+def with_tables(text: str) -> str:
+    """Return the README's text with every block between its marks made anew."""
+    for name, make in BLOCKS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{make()}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         BenchmarkReport.open(Path(sys.argv[1])).save(RESULT)
-    README.write_text(with_table(README.read_text("utf-8"), BenchmarkReport.open(RESULT)), "utf-8")
+    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
