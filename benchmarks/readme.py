@@ -33,7 +33,7 @@ def compress_speed() -> str:
     for arm in report["arms"]:
         seconds, peak = arm["seconds_a_step"], arm["peak_rss_bytes"] / 1e6
         lines.append(f"| {arm['arm']} | {seconds['start']:.3f} | {seconds['curriculum']:.3f} | {peak:.0f} |")
-    lines += ["", "| ratio [95 %] | rate 0.3 | rate 0.3 to 1, then 1 | asked |", "| --- | ---: | ---: | ---: |"]
+    lines += ["", "| ratio [95 %] | rate 0.3 | rate 0.3 to 1, then 1 | goal |", "| --- | ---: | ---: | ---: |"]
     for ratio in report["time"]:
         cells = " | ".join(_estimate(ratio["phases"][phase]) for phase in ("start", "curriculum"))
         lines.append(f"| {ratio['ratio']} | {cells} | {ratio['limit']} |")

@@ -27,6 +27,7 @@ FOLDERS = ["predecessor", "predecessor-onnx-fp32", "successor", "successor-onnx-
 REPORTS = ["report.html", "report.json", "report.md"]
 
 
+@pytest.mark.slow
 def test_a_recipe_runs_once_and_then_only_what_changed(
     encoder_only: Path,
     corpus: Path,

@@ -121,7 +121,7 @@ def start(tiny_bert: Path, corpus: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: Path, tmp_path: Path) -> None:
-    straight, killed = (start(tiny_bert, corpus, tmp_path / name) for name in ("straight", "killed"))
+    killed = start(tiny_bert, corpus, tmp_path / "killed")
     partial = tmp_path / "killed.partial"
     while not list(partial.glob("checkpoint-*/complete")):
         assert killed.poll() is None
@@ -131,8 +131,8 @@ def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: P
     assert not (tmp_path / "killed").exists()
     saved = max(int(path.parent.name.split("-")[1]) for path in partial.glob("checkpoint-*/complete"))
     assert 0 < saved < 160
-    resumed = start(tiny_bert, corpus, tmp_path / "killed")
-    assert (straight.wait(), resumed.wait()) == (0, 0)
+    assert start(tiny_bert, corpus, tmp_path / "killed").wait() == 0
+    compress(tiny_bert, corpus, tmp_path / "straight", replace(SHORT, max_steps=160, threads=1, thaw="all"))
     assert not partial.exists()
     one, other = (Artifact.open(tmp_path / name) for name in ("straight", "killed"))
     assert one.sha256 == other.sha256

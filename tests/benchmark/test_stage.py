@@ -199,9 +199,7 @@ def write_rows(kind: str, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("kind", "metric"), [("tokens", "f1"), pytest.param("multi-label", "micro_f1", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("kind", "metric"), [("tokens", "f1"), ("multi-label", "micro_f1")])
 def test_every_head_is_benchmarked_and_judged(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str, metric: str
 ) -> None:
@@ -234,6 +232,7 @@ def test_every_head_is_benchmarked_and_judged(
     assert BenchmarkReport.open(paths[0]) == report
 
 
+@pytest.mark.slow
 def test_a_task_is_judged_by_the_metric_of_its_data(tiny_bert: Path, corpus: Path) -> None:
     config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1, max_metric_drop=1.0)
     data = replace(open_data(str(corpus)), metric="matthews")
@@ -252,7 +251,7 @@ def test_rows_without_any_word_are_refused(family: Callable[[str, str], Path], t
         )
 
 
-@pytest.mark.parametrize("kind", ["tokens", "multi-label"])
+@pytest.mark.parametrize("kind", ["tokens", pytest.param("multi-label", marks=pytest.mark.slow)])
 def test_all_runtimes_answer_alike_for_every_item(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str
 ) -> None:

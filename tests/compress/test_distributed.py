@@ -101,6 +101,7 @@ def test_two_ranks_that_were_killed_resume_bit_equal(ranks: tuple[str, list[dict
             assert torch.equal(weight, after["weights"][name]), name
 
 
+@pytest.mark.slow
 def test_the_command_runs_under_a_launcher_and_one_process_speaks(
     tiny_bert: Path, corpus: Path, tmp_path: Path
 ) -> None:
