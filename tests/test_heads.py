@@ -76,7 +76,7 @@ def test_the_kind_is_read_off_the_data_and_learned(taught: tuple[str, Path, Path
     assert replace(checkpoint, artifact=None).task.kind == kind  # read off config.json alone
 
 
-@pytest.mark.parametrize("method", ["theseus", "truncate", "distill"])
+@pytest.mark.parametrize("method", ["theseus", "distill", pytest.param("truncate", marks=pytest.mark.slow)])
 def test_every_method_compresses_every_kind(taught: tuple[str, Path, Path], tmp_path: Path, method: Any) -> None:
     kind, data, folder = taught
     made = compress_checkpoint(str(folder), str(data), tmp_path / "out", replace(SHORT, method=method))

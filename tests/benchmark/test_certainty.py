@@ -79,7 +79,7 @@ def test_more_than_two_labels_of_which_one_never_occurs(metric: str) -> None:
     task = Task("single-label", tuple("abcd"), ("text",), "label", metric=metric)
     draw = np.random.default_rng(2)
     references = draw.integers(3, size=200).tolist()
-    one = Answers(task, references, np.eye(4)[references] + np.pad(draw.standard_normal((200, 3)), ((0, 0), (0, 1))))
+    one = Answers(task, references, np.eye(4)[references] + draw.standard_normal((200, 4)) - [0, 0, 0, 99])
     assert score_estimate(one, seed=1).value == pytest.approx(task.score(one.logits, references)[metric])
 
 

@@ -251,7 +251,8 @@ def test_rows_without_any_word_are_refused(family: Callable[[str, str], Path], t
         )
 
 
-@pytest.mark.parametrize("kind", ["tokens", pytest.param("multi-label", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tokens", "multi-label"])
 def test_all_runtimes_answer_alike_for_every_item(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str
 ) -> None:
