@@ -13,8 +13,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check fix wheel floors constraints clean
-.PRECIOUS: %/.created
+.PHONY: help demo test test-slow check fix wheel floors interop constraints clean
+.PRECIOUS: %/.created %/.readers
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,11 @@ floors: $(VENV)-floors/.created ## run the test suite on the lowest versions tha
 	$(VENV)-floors/bin/python -m pip install -c $(VENV)-floors/floors.txt -e '.[openvino]' --group dev
 	$(VENV)-floors/bin/python -m pytest -W ignore::DeprecationWarning $(ARGS)
 
+interop: $(VENV)/.dev $(VENV)-interop/.readers ## compare our bundles with what optimum, onnxruntime and OpenVINO read in them
+	rm -rf $(VENV)-interop/bundles
+	$(RUN)/python .ci/bundles.py $(VENV)-interop/bundles
+	$(VENV)-interop/bin/python .ci/interop.py $(VENV)-interop/bundles
+
 constraints: ## pin the newest versions anew; torch stays as it is written in constraints.txt
 	rm -rf $(VENV)-new
 	$(PYTHON) -m venv $(VENV)-new
@@ -70,6 +75,11 @@ clean: ## remove all that make made
 	  sys.exit("$(PYTHON) is Python %d.%d; $(ANOTHER)" % sys.version_info[:2])'
 	$(PYTHON) -m venv $*
 	$*/bin/python -m pip install --quiet --upgrade -c constraints.txt pip
+	@touch $@
+
+%/.readers: %/.created .ci/interop.txt constraints.txt
+	grep -E '^(torch|onnxruntime|openvino)==' constraints.txt > $*/pins.txt
+	$*/bin/python -m pip install -c $*/pins.txt -r .ci/interop.txt
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created $(ASKED)

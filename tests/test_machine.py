@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from theseus_deploy.machine import ISA, Machine, cpu_quota, this_machine, usable_cores, versions
+from theseus_deploy.machine import ISA, Machine, cpu_quota, moved_int8, this_machine, usable_cores, versions
 
 
 def test_this_machine_is_named_by_its_cpu() -> None:
@@ -61,6 +61,28 @@ def test_a_quota_is_a_number_of_cores() -> None:
 def test_what_is_native_follows_from_the_instruction_sets(isa: tuple[str, ...], int8: bool, bf16: bool) -> None:
     machine = Machine("some cpu", isa, 1)
     assert (machine.native_int8, machine.native_bf16) == (int8, bf16)
+
+
+@pytest.mark.parametrize(
+    ("made_on", "here", "effect"),
+    [
+        (("avx2", "avx512_vnni"), ("avx2", "avx_vnni"), ""),
+        (("asimd", "i8mm"), ("avx512_vnni",), ""),
+        (("avx2", "avx512_vnni"), ("avx2", "avx512f"), "overflow"),
+        (("asimd", "asimddp"), ("avx2",), "overflow"),
+        (("avx512_vnni",), ("asimd",), ""),  # slower, and right
+        (("avx512_vnni",), (), ""),  # not Linux: what it has is not known
+        (("avx2",), ("avx2", "avx512f"), ""),
+        (("avx2",), ("avx512_vnni",), "7 bits"),
+        ((), ("asimddp",), "7 bits"),
+    ],
+)
+def test_int8_that_was_moved_is_wrong_where_it_overflows_and_coarse_where_it_need_not_be(
+    made_on: tuple[str, ...], here: tuple[str, ...], effect: str
+) -> None:
+    found = moved_int8(Machine("there", made_on, 1), Machine("here", here, 1))
+    assert bool(found) == bool(effect)
+    assert effect in found
 
 
 def test_versions_are_of_what_is_installed() -> None:

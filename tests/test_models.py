@@ -17,6 +17,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertJapaneseTokenizer,
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from tests.conftest import BAD, GOOD, SPECIAL, largest_file, make_bert, make_tokenizer
+from tests.families import save_tokenizer_of
 from tests.test_artifact import manifest
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.errors import ModelError
@@ -416,6 +418,20 @@ def test_a_checkpoint_is_an_ordinary_folder(tmp_path: Path, capfd: pytest.Captur
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(model.config, BertConfig)
     assert model.config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("name", ["camembert", "modernbert"])
+def test_a_tokenizer_is_written_in_words_that_transformers_4_reads_too(name: str, folder: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(save_tokenizer_of(name, tmp_path))
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<new>"]})
+    write_tokenizer(tokenizer, folder)
+    content = json.loads((folder / "tokenizer_config.json").read_text())
+    assert content["additional_special_tokens"] == ["<new>"]
+    assert "extra_special_tokens" not in content
+    assert content["tokenizer_class"] == {"camembert": "CamembertTokenizer"}.get(name, "PreTrainedTokenizerFast")
+    again = AutoTokenizer.from_pretrained(folder)
+    assert again.special_tokens_map == tokenizer.special_tokens_map
+    assert again("a <new> film")["input_ids"] == tokenizer("a <new> film")["input_ids"]
 
 
 def test_weights_and_a_tokenizer_that_cannot_be_written_are_errors_of_the_disk(tmp_path: Path) -> None:

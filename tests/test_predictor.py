@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -13,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests.conftest import make_rows
 from tests.families import SENTENCES
 from theseus_deploy.errors import ArtifactError, DataError
+from theseus_deploy.machine import this_machine
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tables import read_tables
 
@@ -176,11 +179,45 @@ def test_a_damaged_bundle_is_refused_in_one_line(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_graph_reads_no_file_outside_the_bundle(fp32_bundle: Path, tmp_path: Path, inside: bool) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    model = onnx.load(folder / "model.onnx")
+    onnx.save(model, folder / "model.onnx", save_as_external_data=True, location="weights", size_threshold=1000)
+    if inside:
+        np.testing.assert_equal(Predictor(folder, 1).logits(["good"]), Predictor(fp32_bundle, 1).logits(["good"]))
+        return
+    (folder / "weights").rename(tmp_path / "weights")
+    (folder / "weights").symlink_to(tmp_path / "weights")
+    with pytest.raises(ArtifactError, match="xternal data path"):
+        Predictor(folder)
+
+
 def test_another_models_graph_is_refused(fp32_bundle: Path, pair_bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
     shutil.copy(pair_bundle / "model.onnx", folder / "model.onnx")
     with pytest.raises(ArtifactError, match="answers with 1 logits, and the task has 2"):
         Predictor(folder)
+
+
+def test_an_int8_bundle_of_another_instruction_set_warns_in_one_line(
+    int8_bundle: Path, fp32_bundle: Path, tmp_path: Path
+) -> None:
+    def moved(bundle: Path) -> Path:
+        folder = shutil.copytree(bundle, tmp_path / bundle.name)
+        manifest = json.loads((folder / "theseus.json").read_text())
+        manifest["machine"] |= {"cpu": "Another", "isa": ["avx2"] if this_machine().native_int8 else ["avx512_vnni"]}
+        (folder / "theseus.json").write_text(json.dumps(manifest))
+        return folder
+
+    other = moved(int8_bundle)
+    with pytest.warns(UserWarning, match="7 bits" if this_machine().native_int8 else "overflow") as caught:
+        assert Predictor(other, 1).logits(["good"]).shape == (1, 2)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    message = str(caught[0].message)
+    assert message.startswith(f"{other} was quantised on Another (avx")
+    assert message.endswith("; export it again on a CPU like this one")
+    Predictor(moved(fp32_bundle), 1)
 
 
 def test_production_pays_for_onnxruntime_tokenizers_and_numpy_only(
@@ -192,7 +229,8 @@ from theseus_deploy.predictor import Predictor
 assert Predictor({str(fp32_bundle)!r}, 1).predict(["good film"])[0]["label"] in ("negative", "positive")
 tagger = Predictor({str(family("bert", "tokens") / "bundle")!r}, 1)
 assert tagger.predict(["Anna lives near it"])[0].keys() == {{"entities"}}
-heavy = ("torch", "transformers", "pandas", "sklearn", "scipy", "datasets", "onnx", "pyarrow")
+heavy = ("torch", "transformers", "pandas", "sklearn", "scipy", "datasets", "onnx", "pyarrow", "importlib.metadata",
+         "hashlib", "tempfile", "difflib", *(f"theseus_deploy.{{name}}" for name in ("artifact", "configs", "data")))
 sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The folders we write: ordinary model folders that also say where they come from. Only this file knows their look.
+"""The folders we write: ordinary model folders with a manifest. Only this file and `manifest` know their look.
 
 A folder is complete or absent. It is written beside its final place, its manifest (`theseus.json`) last, and renamed.
 Beside `out`, a draft is called `.out.*.tmp`, and what it replaces `.out.*.old`: for an instant, or after a crash.
@@ -13,101 +13,22 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from theseus_deploy.configs import Config
-from theseus_deploy.data import Corpus
-from theseus_deploy.errors import ArtifactError, TheseusError
-from theseus_deploy.machine import this_machine, versions
-from theseus_deploy.tasks import Task
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.manifest import MANIFEST, Manifest, Parent, Source, ledger_entry, read_manifest
 
-MANIFEST = "theseus.json"
-SCHEMA = 1
+if TYPE_CHECKING:
+    from theseus_deploy.configs import Config
+    from theseus_deploy.data import Corpus
+
+__all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
+           "writable", "write_atomically"]  # fmt: skip
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Parent:
-    """What a folder was made from, and the hash its content had then."""
-
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """The data a stage read: the name it was asked for by, its content's hash, its rows."""
-
-    ref: str
-    sha256: str
-    rows: Mapping[str, int]
-
-    @classmethod
-    def of(cls, corpus: Corpus) -> "Source":
-        """Describe a data set that was read."""
-        return cls(corpus.ref, corpus.sha256, {name: len(split) for name, split in corpus.splits.items()})
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The content of `theseus.json` but for `files`, which `Artifact` fills in from what is on the disk."""
-
-    kind: str
-    stage: str
-    config: Mapping[str, Any]
-    parent: Parent | None
-    data: Source | None
-    task: Task
-    parameters: int
-    layers: int
-    precision: str = "fp32"
-    module_map: list[list[int]] | None = None
-    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    receipt: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `theseus.json` holds, with the versions and the machine of this moment."""
-        return {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            "stage": self.stage,
-            "config": dict(self.config),
-            "parent": vars(self.parent) if self.parent else None,
-            "data": {**vars(self.data), "rows": dict(self.data.rows)} if self.data else None,
-            "task": self.task.to_json(),
-            "parameters": self.parameters,
-            "layers": self.layers,
-            "precision": self.precision,
-            "module_map": self.module_map,
-            "scores": {name: dict(scores) for name, scores in self.scores.items()},
-            "receipt": dict(self.receipt),
-            "versions": versions(),
-            "machine": this_machine().to_json(),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
-        """Read what `to_json` wrote."""
-        return cls(
-            kind=data["kind"],
-            stage=data["stage"],
-            config=data["config"],
-            parent=Parent(**data["parent"]) if data["parent"] else None,
-            data=Source(**data["data"]) if data.get("data") else None,
-            task=Task.from_json(data["task"]),
-            parameters=data["parameters"],
-            layers=data["layers"],
-            precision=data["precision"],
-            module_map=data["module_map"],
-            scores=data["scores"],
-            receipt=data.get("receipt", {}),
-        )
 
 
 @dataclass(frozen=True)
@@ -130,26 +51,10 @@ class Artifact:
         Raises:
             ArtifactError: there is no manifest, or it is not one that this version reads.
         """
-        try:
-            data = json.loads((path / MANIFEST).read_text("utf-8"))
-            if data["schema"] != SCHEMA:
-                raise ArtifactError(
-                    f"{path} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy"
-                )
-            files = {
-                name: {"sha256": facts["sha256"], "bytes": facts["bytes"]} for name, facts in data["files"].items()
-            }
-            return cls(path, Manifest.from_json(data), files)
-        except ArtifactError:
-            raise
-        except OSError as error:
-            raise ArtifactError(f"{path} has no readable {MANIFEST}; give a folder that theseus wrote") from error
-        except (ValueError, KeyError, TypeError, AttributeError, TheseusError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
-            raise ArtifactError(f"{path / MANIFEST} is damaged ({reason}); write the folder again") from error
+        return cls(path, *read_manifest(path))
 
     @staticmethod
-    def request(stage: str, config: Config, parent: Parent, corpus: Corpus | None) -> dict[str, Any]:
+    def request(stage: str, config: "Config", parent: Parent, corpus: "Corpus | None") -> dict[str, Any]:
         """Put together all that a stage's outcome depends on: two equal requests need to be carried out once."""
         return {
             "stage": stage,
@@ -269,11 +174,6 @@ def claim(out: Path, overwrite: bool) -> None:
         raise ArtifactError(f"{out} was not written by theseus, so --overwrite leaves it alone; choose another --out")
     if Path.cwd().is_relative_to(out.resolve()):
         raise ArtifactError(f"{out} is where this command runs, and cannot be replaced; choose another --out")
-
-
-def ledger_entry(name: str, parameters: int, size: int) -> dict[str, str | int]:
-    """Return an entry of the `ledger` in a manifest's receipt: what the weights were at one step, `size` in bytes."""
-    return {"name": name, "parameters": parameters, "bytes": size}
 
 
 @contextmanager

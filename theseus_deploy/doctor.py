@@ -72,7 +72,7 @@ def _machine() -> list[Check]:
     if quota is not None:
         cores += f"; the cgroup allows {quota:g}, and --threads beyond that only waits"
     return [
-        Check("CPU", True, f"{machine.cpu} ({', '.join(machine.isa) or 'no known extensions'})"),
+        Check("CPU", True, str(machine)),
         Check("cores", True, cores),
         Check(
             "int8",

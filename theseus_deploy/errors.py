@@ -6,13 +6,13 @@
     ├── ModelError      a model folder or Hub id
     ├── TrainingError   a training that cannot go on
     ├── ArtifactError   a folder this package wrote, or should write
-    └── ExportError     a graph that does not answer as its checkpoint does
+    ├── ExportError     a graph that does not answer as its checkpoint does
+    └── HubError        an upload that was refused
 
 Every message names the value, the limit and the remedy. Anything that is not a `TheseusError` is a bug and keeps
 its traceback (exit code 1). A failed or inconclusive gate is a result, not an error: see `benchmark.report.Verdict`.
 """
 
-from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -46,7 +46,13 @@ class ExportError(TheseusError):
     """An exported graph cannot be made, or does not answer as its checkpoint does."""
 
 
+class HubError(TheseusError):
+    """A folder cannot be uploaded; it stays where it is."""
+
+
 def suggest(value: str, known: list[str] | tuple[str, ...]) -> str:
     """Name the known value nearest to a mistyped one, or list them all."""
+    from difflib import get_close_matches
+
     near = get_close_matches(value, known, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

@@ -2,9 +2,9 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ class Machine:
     isa: tuple[str, ...]
     cores: int
 
+    def __str__(self) -> str:
+        return f"{self.cpu} ({', '.join(self.isa) or 'no known extensions'})"
+
     @property
     def native_bf16(self) -> bool:
         """Whether matrix products in bfloat16 are faster than in float32 here."""
@@ -37,9 +40,28 @@ class Machine:
         """Whether the CPU multiplies int8 without an intermediate that saturates (VNNI, AMX, dot product)."""
         return bool({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"} & set(self.isa))
 
+    @property
+    def saturates_int8(self) -> bool:
+        """Whether sums of int8 products overflow 16 bits here: x86 without VNNI. What is unknown is not said to."""
+        return "avx2" in self.isa and not self.native_int8
+
     def to_json(self) -> dict[str, Any]:
         """Return the `machine` object of `theseus.json`."""
         return {**asdict(self), "isa": list(self.isa)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Machine":
+        """Read what `to_json` wrote."""
+        return cls(data["cpu"], tuple(data["isa"]), data["cores"])
+
+
+def moved_int8(made_on: Machine, here: Machine) -> str:
+    """Say what is wrong with running an int8 graph here that was quantised there; nothing where nothing is."""
+    if made_on.native_int8 and here.saturates_int8:
+        return "its weights of 8 bits overflow in the products of this CPU, and answers may be wrong"
+    if here.native_int8 and not made_on.native_int8:
+        return "its weights keep to 7 bits, a precision that this CPU need not give up"
+    return ""
 
 
 @cache
@@ -75,6 +97,8 @@ def cpu_quota() -> float | None:
 
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that decide a result."""
+    from importlib.metadata import PackageNotFoundError, version  # slow, and production has no use for it
+
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,6 +1,7 @@
 """Find a model by name and load it, and refuse what cannot be used before any time is spent on it."""
 
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -264,7 +265,7 @@ def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
 
 
 def write_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write the tokenizer's files.
+    """Write the tokenizer's files, in words that transformers 4 reads too: optimum's ORTModel classes need it.
 
     Raises:
         OSError: the disk is full or cannot be written.
@@ -275,6 +276,13 @@ def write_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
         if type(error) is Exception and OS_ERROR.search(str(error)):  # all that tokenizers raises
             raise as_disk_error(error) from error
         raise
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_text("utf-8"))
+    if content.get("tokenizer_class") == "TokenizersBackend":
+        content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(content.get("extra_special_tokens"), list):  # version 4 expects a mapping there
+        content["additional_special_tokens"] = content.pop("extra_special_tokens")
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 @contextmanager

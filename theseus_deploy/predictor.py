@@ -1,5 +1,6 @@
 """Answer questions with a bundle in production: onnxruntime, tokenizers, numpy, and nothing heavier is imported."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
-from theseus_deploy.artifact import Artifact
 from theseus_deploy.errors import ArtifactError, DataError
-from theseus_deploy.machine import usable_cores
+from theseus_deploy.machine import moved_int8, this_machine, usable_cores
+from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
 from theseus_deploy.words import Words
 
@@ -61,11 +62,14 @@ class Predictor:
         `task` is read from the manifest; export gives it for a folder that has no manifest yet. `load` opens the graph
         in another runtime: it takes the file and the threads, and returns what looks like onnxruntime's session.
 
+        Warns:
+            UserWarning: the graph is int8, and was quantised for another instruction set than this CPU has.
+
         Raises:
             ArtifactError: the folder is no bundle, or its graph or tokenizer cannot be read.
         """
         folder = Path(bundle)
-        self.task = task or _task_of(folder)
+        self.task = task or _open(folder).task
         self._tokenizer, self._padding = _load_tokenizer(folder / "tokenizer.json", self.task.max_length)
         self._session = (load or _load_session)(folder / "model.onnx", threads or usable_cores())
         self.inputs = tuple(node.name for node in self._session.get_inputs())
@@ -177,11 +181,18 @@ class Predictor:
             )
 
 
-def _task_of(folder: Path) -> Task:
-    manifest = Artifact.open(folder).manifest
+def _open(folder: Path) -> Manifest:
+    manifest, _ = read_manifest(folder)
     if manifest.kind != "bundle":
         raise ArtifactError(f"{folder} is a {manifest.kind}, not a bundle; make one with `theseus export`")
-    return manifest.task
+    made_on = manifest.machine if manifest.precision.startswith("int8") else None
+    if made_on and (effect := moved_int8(made_on, this_machine())):
+        warnings.warn(
+            f"{folder} was quantised on {made_on}, and this is {this_machine()}: {effect}; export it again on a CPU "
+            "like this one",
+            stacklevel=3,
+        )
+    return manifest
 
 
 def _load_tokenizer(path: Path, max_length: int) -> tuple[Any, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """`theseus export`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,8 @@ import typer
 from theseus_deploy.configs import ExportConfig, Quantize
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
+
+DELIVERY = "Delivery"
 
 
 def command(
@@ -26,6 +29,23 @@ def command(
         float, typer.Option(help="Largest difference of any logit between checkpoint and fp32 graph.")
     ] = ExportConfig.atol,
     opset: Annotated[int, typer.Option(help="ONNX operator set.")] = ExportConfig.opset,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a model of the bundle's name into this model repository of Triton Inference Server.",
+            metavar="REPOSITORY",
+            rich_help_panel=DELIVERY,
+        ),
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            help="Also upload the bundle with its card to this repository of the Hugging Face Hub; a new one is "
+            "private. Log in first: `hf auth login`.",
+            metavar="OWNER/NAME",
+            rich_help_panel=DELIVERY,
+        ),
+    ] = None,
     overwrite: opt.Overwrite = False,
     device: opt.DeviceOption = ExportConfig.device,
     threads: opt.Threads = ExportConfig.threads,
@@ -40,10 +60,15 @@ def command(
         theseus export successor --quantize dynamic --data reviews/ --out bundle
     """
     config = opt.config_from(ExportConfig, locals())
+    from theseus_deploy.delivery import delivered
     from theseus_deploy.export.stage import export_checkpoint
 
-    artifact = export_checkpoint(
-        checkpoint, out, config,
-        data=data, text=opt.words(text), label=label, overwrite=overwrite, progress=console.progress(quiet),
+    progress = console.progress(quiet)
+    artifact = delivered(
+        lambda: export_checkpoint(
+            checkpoint, out, config,
+            data=data, text=opt.words(text), label=label, overwrite=overwrite, progress=progress,
+        ),
+        out, triton=triton, push_to_hub=push_to_hub, overwrite=overwrite, progress=progress,
     )  # fmt: skip
     console.print_artifact(artifact, json)

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import warnings
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +54,7 @@ def run() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    warnings.showwarning = _warn
     try:
         code = app(standalone_mode=False)
     except TheseusError as error:
@@ -62,6 +64,19 @@ def run() -> None:
     except typer.TyperException as error:
         sys.exit(_fail(f"{error.format_message().rstrip('.')}; see `{_help()}`", 2))
     sys.exit(_interrupted() if code == 130 else code or 0)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning as one line, without the line of code that is to blame."""
+    del category, filename, lineno, file, line
+    print(f"theseus: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _help() -> str:

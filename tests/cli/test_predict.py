@@ -1,12 +1,16 @@
 """One JSON line an input, of the shape that its kind of task has."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Ran
+from theseus_deploy.machine import this_machine
 
 SHAPES = {"single-label": {"label", "score", "scores"}, "multi-label": {"labels", "scores"}, "tokens": {"entities"}}
 
@@ -33,3 +37,16 @@ def test_entities_stand_where_they_say_in_the_line(
     for line, answer in zip(lines, answers, strict=True):
         assert answer["entities"]
         assert all(entity["text"] == line[entity["start"] : entity["end"]] for entity in answer["entities"])
+
+
+def test_a_warning_is_one_line_on_stderr(int8_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(int8_bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "theseus.json").read_text())
+    manifest["machine"]["isa"] = ["avx2"] if this_machine().native_int8 else ["avx512_vnni"]
+    (folder / "theseus.json").write_text(json.dumps(manifest))
+    code = f"import sys; sys.argv = ['theseus', 'predict', {str(folder)!r}, 'a film']; "
+    code += "from theseus_deploy_cli.main import run; run()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["label"] in ("negative", "positive")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"theseus: warning: {folder} was quantised on ")

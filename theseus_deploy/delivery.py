@@ -1,0 +1,35 @@
+"""Where a finished bundle goes beside its own folder: a model repository of Triton, the Hugging Face Hub."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from theseus_deploy import hub
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.export import triton as server
+from theseus_deploy.progress import SILENT, Progress
+
+
+def delivered(
+    make: Callable[[], Artifact],
+    out: Path,
+    *,
+    triton: Path | None = None,
+    push_to_hub: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Artifact:
+    """Make the bundle `out`, and then deliver it; whether it can be delivered is asked before.
+
+    Raises:
+        TheseusError: a place is taken or cannot be reached. A bundle that was made by then is kept.
+    """
+    if triton:
+        server.claim_repository(triton, out.name, overwrite)
+    if push_to_hub:
+        hub.check_login(push_to_hub)
+    bundle = make()
+    if triton:
+        progress.say(f"for Triton: {server.write_repository(bundle, triton, overwrite)}")
+    if push_to_hub:
+        progress.say(f"on the Hub: {hub.push(bundle.path, push_to_hub)}")
+    return bundle

@@ -1,0 +1,90 @@
+"""A bundle as Triton Inference Server reads it: a model repository with the graph, its labels and a config.pbtxt."""
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from theseus_deploy.artifact import Artifact, writable
+from theseus_deploy.errors import ArtifactError
+from theseus_deploy.predictor import OUTPUT
+
+GRAPH = "model.onnx"
+LABELS = "labels.txt"
+MAX_BATCH = 32  # requests that the server may answer together
+LABELLED = ("single-label", "multi-label")  # kinds whose output is one number a label, which the server can name
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def claim_repository(repository: Path, name: str, overwrite: bool) -> None:
+    """Refuse a model that the repository has already, or that no server could call so.
+
+    Raises:
+        ArtifactError: `name` is taken, or has other characters than letters, digits, `_`, `.` and `-`.
+    """
+    if not NAME.fullmatch(name):
+        raise ArtifactError(f"{name!r} is no name for a model of Triton; choose an --out of letters, digits, _, . or -")
+    place = repository / name
+    if place.exists() and not (overwrite and (place / "config.pbtxt").is_file()):
+        remedy = "replace it with --overwrite" if (place / "config.pbtxt").is_file() else "move it away"
+        raise ArtifactError(f"{place} exists already; choose another --triton, or {remedy}")
+
+
+def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False) -> Path:
+    """Write `repository/<name of the bundle>`, complete or not at all, and return it.
+
+    The server hands tokens to the graph: clients tokenise with the bundle's `tokenizer.json`, and pad the inputs that
+    are to be answered together to one length, for the server batches only what has the same shape.
+
+    Raises:
+        ArtifactError: it is there already, or the disk is full.
+    """
+    import onnx
+
+    place = repository / bundle.path.name
+    claim_repository(repository, place.name, overwrite)
+    task = bundle.manifest.task
+    inputs = [value.name for value in onnx.load(bundle.path / GRAPH).graph.input]
+    labelled = task.kind in LABELLED
+    with writable(place):
+        repository.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=repository.parent))
+        try:
+            (draft / "1").mkdir()
+            shutil.copyfile(bundle.path / GRAPH, draft / "1" / GRAPH)
+            if labelled:
+                (draft / LABELS).write_text("".join(f"{label}\n" for label in task.labels), "utf-8")
+            config = configuration(place.name, inputs, task.outputs, by_token=task.tags_words, labelled=labelled)
+            (draft / "config.pbtxt").write_text(config, "utf-8")
+            draft.chmod(0o755)
+            if place.exists():
+                shutil.rmtree(place)
+            draft.replace(place)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return place
+
+
+def configuration(name: str, inputs: list[str], outputs: int, *, by_token: bool, labelled: bool) -> str:
+    """Return a `config.pbtxt`: int64 inputs of any length in tokens, float32 logits, batches made as requests come.
+
+    Shapes are without the batch. Threads are left to the server's own default, all cores.
+    """
+    shape = f"[ -1, {outputs} ]" if by_token else f"[ {outputs} ]"
+    return "".join(
+        [
+            f"name: {_quoted(name)}\n",
+            'backend: "onnxruntime"\n',
+            f"max_batch_size: {MAX_BATCH}\n",
+            *(f"input {{ name: {_quoted(value)} data_type: TYPE_INT64 dims: [ -1 ] }}\n" for value in inputs),
+            f"output {{ name: {_quoted(OUTPUT)} data_type: TYPE_FP32 dims: {shape}",
+            f" label_filename: {_quoted(LABELS)} }}\n" if labelled else " }\n",
+            "instance_group { count: 1 kind: KIND_CPU }\n",
+            "dynamic_batching { }\n",
+        ]
+    )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)
