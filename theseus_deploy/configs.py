@@ -19,7 +19,7 @@ ScheduleKind = Literal["linear", "constant", "anti"]
 TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"]
 Thaw = Literal["none", "head", "all"]
 Init = Literal["bottom", "first", "last", "every-other"]
-Quantize = Literal["none", "dynamic"]
+Quantize = Literal["none", "dynamic", "static", "fp16"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 
@@ -163,9 +163,17 @@ class CompressConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
-    """What `theseus export` can be asked; `atol` bounds the difference of any logit from the checkpoint's."""
+    """What `theseus export` can be asked; `atol` bounds the difference of any logit from the checkpoint's.
+
+    `quantize_embeddings` and `per_channel` (one scale a column of a weight, not one for all of it) belong to int8, and
+    so do its budgets: `min_agreement` of labels with the checkpoint, `max_metric_drop` of the data's metric below it.
+    """
 
     quantize: Quantize = "none"
+    quantize_embeddings: bool = True
+    per_channel: bool = True
+    min_agreement: float | None = None
+    max_metric_drop: float | None = None
     opset: int = 20
     atol: float = 1e-4
 
@@ -176,6 +184,13 @@ class ExportConfig(Config):
         self._within("opset", 18, 23)
         if self.atol <= 0:
             raise ConfigError(f"--atol {self.atol} is not above 0; the usual is 1e-4")
+        for name in ("min_agreement", "max_metric_drop"):
+            self._within(name, 0, 1)
+            if (limit := getattr(self, name)) is not None and self.quantize in ("none", "fp16"):
+                raise ConfigError(
+                    f"{_flag(name)} {limit} is a budget for int8, and --quantize {self.quantize} has none; use "
+                    "--quantize dynamic or static"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,4 +264,4 @@ def _describe(hint: Any) -> str:
         return f"a list, each of it {_describe(arguments[0])}"
     if arguments:
         return _describe(next(argument for argument in arguments if argument is not NoneType))
-    return {int: "a whole number", float: "a number", str: "a text"}[hint]
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]

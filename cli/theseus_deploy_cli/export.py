@@ -10,6 +10,7 @@ from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
 DELIVERY = "Delivery"
+INT8 = "int8"  # the panel of its options
 
 
 def command(
@@ -17,14 +18,49 @@ def command(
         str, typer.Argument(help="The successor, or any fine-tuned model: a folder or Hub id.", metavar="CHECKPOINT")
     ],
     out: opt.Out,
-    quantize: Annotated[
-        Quantize, typer.Option(help="dynamic: int8 weights, activations quantised as they come.")
-    ] = ExportConfig.quantize,
+    quantize: Annotated[Quantize, typer.Option(help="How the numbers are stored and multiplied: see above.")] = (
+        ExportConfig.quantize
+    ),
     data: Annotated[
-        str | None, typer.Option(help="Texts to check the graph on; built-in ones without it.", metavar="DATA")
+        str | None,
+        typer.Option(
+            help="Texts to check the graph on, built-in ones without it; static is calibrated on them.", metavar="DATA"
+        ),
     ] = None,
     text: opt.Text = None,
     label: opt.Label = None,
+    quantize_embeddings: Annotated[
+        bool,
+        typer.Option(
+            help="Store the embeddings as int8 too. They are most of a small model's bytes, and their rounding changes "
+            "few answers.",
+            rich_help_panel=INT8,
+        ),
+    ] = ExportConfig.quantize_embeddings,
+    per_channel: Annotated[
+        bool,
+        typer.Option(
+            "--per-channel/--per-tensor",
+            help="One scale for each column of a weight, or one for all of it, which is coarser and for readers that "
+            "know no other.",
+            rich_help_panel=INT8,
+        ),
+    ] = ExportConfig.per_channel,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            help="Leave the blocks that int8 hurts most in fp32, until this share of the check's labels is the "
+            "checkpoint's: 0.99.",
+            rich_help_panel=INT8,
+        ),
+    ] = ExportConfig.min_agreement,
+    max_metric_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, until the metric on --data is at most so much below the checkpoint's: 0.01.",
+            rich_help_panel=INT8,
+        ),
+    ] = ExportConfig.max_metric_drop,
     atol: Annotated[
         float, typer.Option(help="Largest difference of any logit between checkpoint and fp32 graph.")
     ] = ExportConfig.atol,
@@ -55,9 +91,20 @@ def command(
 ) -> None:
     """Export a checkpoint to a production bundle: one ONNX file, its tokenizer, and the proof that it answers alike.
 
-    Nothing is written unless the graph gives the checkpoint's logits on real, padded text.
+    Nothing is written unless the fp32 graph gives the checkpoint's logits on real, padded text; how far a quantised
+    one is from them is in the manifest. What to ask of --quantize:
+
+    none: fp32, the checkpoint's own answers. The default.
+
+    dynamic: int8, for CPUs. Activations are quantised as they come, so that it suits any text. Try it first.
+
+    static: int8, for CPUs and for runtimes that want fixed ranges (OpenVINO, TensorRT): calibrated on rows of --data,
+    which should be like those of production.
+
+    fp16: for CUDA, with onnxruntime-gpu. Its authors had no GPU to run it on.
 
         theseus export successor --quantize dynamic --data reviews/ --out bundle
+        theseus export successor --quantize dynamic --min-agreement 0.99 --data reviews/ --out bundle
     """
     config = opt.config_from(ExportConfig, locals())
     from theseus_deploy.delivery import delivered

@@ -8,10 +8,14 @@ import onnx
 import pytest
 import torch
 
+from tests.export.graphs import DYNAMIC, LEVELS, STATIC, answers, optimised, ranges_of
 from tests.families import FAMILIES, LABELS, SENTENCES, save_tiny
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import Split, tokenise
+from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
+from theseus_deploy.export.quantize.int8 import to_int8
+from theseus_deploy.export.quantize.scheme import INT8, Scheme
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.predictor import Predictor
@@ -84,6 +88,55 @@ def test_the_graphs_axes_are_batch_and_sequence_whatever_the_family(
     assert named.keys() >= {"input_ids", "attention_mask"}
     assert ("token_type_ids" in named) == (name in ("bert", "electra", "deberta", "deberta-v2"))
     assert all(axes == ["batch", "sequence"] for axes in named.values())
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_static_int8_of_every_family_runs_as_int8(
+    name: str, kind: str, family: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    bundle = family(name, kind) / "bundle"
+    receipt = to_int8(bundle / "model.onnx", tmp_path / "int8.onnx", STATIC, ranges_of(bundle))
+    assert receipt.operators["MatMul"][INT8] >= 6
+    fused = onnx.load(optimised(tmp_path / "int8.onnx", tmp_path / "fused.onnx", LEVELS["extended"])).graph
+    stored = {tensor.name: tensor.data_type for tensor in fused.initializer}
+    for node in fused.node:
+        if node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm"):
+            assert node.input[1] not in stored, f"{node.name} multiplies in fp32"
+        if node.op_type == "Gather" and node.input[0] in stored:
+            assert stored[node.input[0]] != onnx.TensorProto.FLOAT, f"{node.name} keeps an fp32 table"
+    expected, found = answers(bundle, bundle / "model.onnx"), answers(bundle, tmp_path / "int8.onnx")
+    assert np.abs(expected - found).max() > 0
+    assert np.abs(expected - found).mean() < 0.15 * expected.std()
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_fp16_of_every_family(name: str, kind: str, family: Callable[[str, str], Path], tmp_path: Path) -> None:
+    bundle = family(name, kind) / "bundle"
+    receipt = to_fp16(bundle / "model.onnx", tmp_path / "fp16.onnx")
+    assert receipt["method"] == FP16
+    assert receipt["operators"]["MatMul"].keys() == {FP16}
+    graph = onnx.load(tmp_path / "fp16.onnx").graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert kinds.pop("logits") == onnx.TensorProto.FLOAT
+    assert set(kinds.values()) == {onnx.TensorProto.INT64}
+    assert (tmp_path / "fp16.onnx").stat().st_size < 0.8 * (bundle / "model.onnx").stat().st_size
+    expected, found = answers(bundle, bundle / "model.onnx"), answers(bundle, tmp_path / "fp16.onnx")
+    assert np.abs(expected - found).mean() < 0.03 * expected.std()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("scheme", [DYNAMIC, STATIC], ids=lambda scheme: scheme.method)
+@pytest.mark.parametrize(("name", "kind"), [("bert", "tokens"), ("roberta", "single-label"), ("deberta-v2", "tokens")])
+def test_a_graph_that_onnxruntime_optimised_is_quantised_too(
+    name: str, kind: str, scheme: Scheme, level: str, family: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    bundle = family(name, kind) / "bundle"
+    graph = optimised(bundle / "model.onnx", tmp_path / "optimised.onnx", LEVELS[level])
+    receipt = to_int8(graph, tmp_path / "int8.onnx", scheme, ranges_of(bundle, graph))
+    plain = to_int8(bundle / "model.onnx", tmp_path / "plain.onnx", scheme, ranges_of(bundle))
+    assert receipt.weights[INT8] == plain.weights[INT8]
+    expected, found = answers(bundle, tmp_path / "plain.onnx"), answers(bundle, tmp_path / "int8.onnx")
+    assert np.abs(expected - found).mean() < 0.05 * expected.std()
 
 
 def test_words_as_int8_on_the_users_own_rows_on_both_sides_and_said_nothing(

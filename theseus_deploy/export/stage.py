@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.configs import ExportConfig
-from theseus_deploy.data import open_data
+from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.export.card import model_card
 from theseus_deploy.export.onnx import evaluating, to_onnx
 from theseus_deploy.export.parity import (
@@ -22,9 +22,9 @@ from theseus_deploy.export.parity import (
     probe_texts,
     sides,
 )
-from theseus_deploy.export.quantize import INT8_DYNAMIC, to_int8_dynamic
+from theseus_deploy.export.quantize.choose import check_request, quantise
+from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.strip import Predecessor, prove_strip
-from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint, write_tokenizer
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import Probe
@@ -67,15 +67,17 @@ def export(
     folder: Path,
     progress: Progress = SILENT,
     *,
+    corpus: Corpus | None = None,
     predecessor: Predecessor | None = None,
 ) -> Exported:
     """Write a bundle's files but the manifest into `folder`, and prove on `texts` that the graph answers as the model.
 
     The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
-    difference is reported. The model must be float32, on the CPU. Of its `predecessor`, nothing may be in the graph but
-    what the two share.
+    difference is reported. `corpus` is what int8 is calibrated on and scored with. The model must be float32, on the
+    CPU. Of its `predecessor`, nothing may be in the graph but what the two share.
 
     Raises:
+        ConfigError: what was asked needs a corpus.
         ExportError: the model cannot be exported, its graph answers otherwise, or holds what was replaced.
     """
     graph = folder / GRAPH
@@ -108,10 +110,11 @@ def export(
     precision, named, quantised_by = FP32, {f"parity{side}": found for side, found in parity.items()}, 0.0
     receipt: dict[str, Any] = {"ledger": ledger, **strip, "padding": list(padded)}
     if config.quantize != "none":
-        progress.say("quantising to int8")
-        receipt["quantization"] = to_int8_dynamic(graph, graph, this_machine()).to_json()
-        predictor, quantised = check(INT8_DYNAMIC)
-        precision, quantised_by = INT8_DYNAMIC, quantised[""].max_abs_diff
+        judge = Judge(folder, predictor, texts, expected, corpus, config.threads)
+        chosen = quantise(graph, config, judge, progress)
+        receipt["quantization"] = chosen.receipt
+        predictor, quantised = check(chosen.precision)
+        precision, quantised_by = chosen.precision, quantised[""].max_abs_diff
         named = {
             **{f"parity{side}": found for side, found in quantised.items()},
             **{f"parity_fp32{side}": found for side, found in parity.items()},
@@ -140,9 +143,11 @@ def export_checkpoint(
         TheseusError: the checkpoint, the data or `out` cannot be used, or the graph answers otherwise than the
             checkpoint; nothing is written then.
     """
+    check_request(config, None, has_data=data is not None)
     claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     task = checkpoint.task
+    check_request(config, task, has_data=data is not None)
     corpus = open_data(data, text, label, task) if data else None
     if corpus:
         task = task.reading(corpus.text, corpus.label, corpus.metric)
@@ -154,8 +159,9 @@ def export_checkpoint(
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     with Artifact.writing(out, overwrite or reuse) as draft:
         exported = export(
-            model, tokenizer, task, texts, config, draft.path, progress, predecessor=Predecessor.of(before)
-        )
+            model, tokenizer, task, texts, config, draft.path, progress,
+            corpus=corpus, predecessor=Predecessor.of(before),
+        )  # fmt: skip
         manifest = Manifest(
             kind="bundle",
             stage="export",
@@ -196,11 +202,12 @@ def _count_weights(graph: Path) -> int:
     """Count the weights in a graph, without the scales and zero points that quantisation brings."""
     import onnx
 
-    stored = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    stored = tuple(getattr(onnx.TensorProto, kind) for kind in ("FLOAT", "FLOAT16", "INT8", "UINT8"))
     return sum(
         prod(tensor.dims)
         for tensor in onnx.load(graph).graph.initializer
-        if tensor.data_type in stored and not tensor.name.endswith(("_scale", "_zero_point"))
+        if (tensor.data_type in stored or tensor.name.endswith("_quantized"))  # biases are int32 then
+        and not tensor.name.endswith(("_scale", "_zero_point"))
     )
 
 

@@ -1,0 +1,75 @@
+"""How faithful a quantised graph is: to the checkpoint on the texts of the check, and to the labels of the data."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from theseus_deploy.data import Corpus
+from theseus_deploy.export.parity import Answers, Texts, ask, compare
+from theseus_deploy.export.quantize.calibrate import Ranges
+from theseus_deploy.export.quantize.int8 import to_int8
+from theseus_deploy.export.quantize.scheme import Scheme
+from theseus_deploy.predictor import Predictor
+
+TOKENIZER = "tokenizer.json"
+ROWS = 2000  # to score
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a quantised graph answers; without labels no agreement, and without data no drop of its metric."""
+
+    label_agreement: float | None
+    mean_abs_diff: float
+    metric_drop: float | None
+
+    def to_json(self) -> dict[str, float]:
+        """Return what is known."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.to_json().items())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a graph is judged by: `fp32`, the bundle as it is so far, and what the checkpoint answered to `texts`."""
+
+    folder: Path
+    fp32: Predictor
+    texts: Texts
+    expected: Answers
+    corpus: Corpus | None
+    threads: int | None
+
+    def verdict(self, scheme: Scheme, ranges: Ranges | None, scored: bool) -> Verdict:
+        """Quantise the fp32 graph in a place of its own, and ask it; the metric's drop is found where it is `scored`.
+
+        Raises:
+            ExportError: it answers with what is no finite number.
+        """
+        with TemporaryDirectory(dir=self.folder) as place:
+            trial, graph = Path(place), "model.onnx"
+            shutil.copy(self.folder / TOKENIZER, trial)
+            to_int8(self.folder / graph, trial / graph, scheme, ranges)
+            predictor = Predictor(trial, self.threads, task=self.fp32.task)
+            answered = ask(predictor.answer, self.texts)
+            parity = compare(self.expected, answered, self.texts, self.fp32.task)
+            distance = np.abs(np.concatenate(self.expected) - np.concatenate(answered)).mean()
+            drop = self._metric_of_fp32 - self._metric(predictor) if scored else None
+        return Verdict(parity.label_agreement, float(distance), drop)
+
+    @cached_property
+    def _metric_of_fp32(self) -> float:
+        return self._metric(self.fp32)
+
+    def _metric(self, predictor: Predictor) -> float:
+        assert self.corpus is not None
+        split, task = self.corpus.for_scoring().sample(ROWS), predictor.task
+        references: list[Any] = task.encode(split.labels, f"{self.corpus.ref} ({split.name})")
+        return task.score(predictor.logits(split.texts), references)[task.primary]
