@@ -52,6 +52,7 @@ from transformers import (
     PreTrainedModel,
     TrainerCallback,
     get_scheduler,
+    get_wsd_schedule,
     set_seed,
 )
 
@@ -66,6 +67,7 @@ from theseus_deploy.compress.stage import map_of
 from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Precision
 from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.machine import this_machine, usable_cores, versions
 from theseus_deploy.models import eager_attention, open_checkpoint, quiet
 from theseus_deploy.progress import SILENT
@@ -317,13 +319,14 @@ def bare(bench: Bench, clock: Clock, steps: int) -> None:
     set_seed(bench.config.seed)
     model, lr = bench.model.train(), bench.config.lr
     optimizer = torch.optim.AdamW(successor_parameters(model), lr, weight_decay=0.0, fused=True)
-    scheduler = get_scheduler("linear", optimizer, 0, steps)
+    scheduler = get_wsd_schedule(optimizer, 0, steps, steps, decay_type="linear")
     batches, total = grouped_batches(bench), torch.zeros(())
     clock.tick()
     for mask, inputs in zip(bench.masks[:steps], batches, strict=False):
         set_mask(theseus_modules(model), mask)
         if any(mask):
-            with eager_attention(model), torch.autocast("cpu", torch.bfloat16, enabled=bench.arm.precision == "bf16"):
+            half = torch.autocast("cpu", torch.bfloat16, enabled=bench.arm.precision == "bf16")
+            with eager_attention(model), PackedDropout(), half:
                 loss = model(**inputs).loss
             loss.backward()
             total += loss.detach()

@@ -5,7 +5,7 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from theseus_deploy.answers import ANSWERS, read_entities
-from theseus_deploy.tasks import KINDS, Task
+from theseus_deploy.tasks import KINDS, Task, as_seqeval
 from theseus_deploy.words import Words
 
 
@@ -13,18 +13,20 @@ def test_every_kind_of_task_has_an_answer() -> None:
     assert ANSWERS.keys() == KINDS.keys()
 
 
-@pytest.mark.parametrize("prefixes", ["BI", "BIES"])
+@pytest.mark.parametrize("prefixes", ["BI", "BIES", "BILU"])
 def test_entities_are_those_that_seqeval_scores(prefixes: str) -> None:
     tags = ["O", *(f"{prefix}-{label}" for prefix in prefixes for label in ("person", "place"))]
     draw = random.Random(1)
     for _ in range(500):
         sentence = draw.choices(tags, k=draw.randint(0, 8))
-        expected = [(label, first, last + 1) for label, first, last in get_entities(sentence)]
+        expected = [
+            (label, first, last + 1) for label, first, last in get_entities([as_seqeval(tag) for tag in sentence])
+        ]
         assert read_entities(sentence) == expected, sentence
 
 
 def test_tags_without_a_prefix_are_entities_of_one_word() -> None:
-    assert read_entities(["NOUN", "NOUN", "O", "x-y"]) == [("NOUN", 0, 1), ("NOUN", 1, 2), ("y", 3, 4)]
+    assert read_entities(["NOUN", "NOUN", "O", "x-y"]) == [("NOUN", 0, 1), ("NOUN", 1, 2), ("x-y", 3, 4)]
 
 
 def test_an_entity_has_the_mean_probability_of_its_words() -> None:

@@ -87,8 +87,8 @@ def test_a_recipe_is_a_point_of_the_papers_grids(name: str, rows: int) -> None:
     recipe = Recipe.shipped(f"glue/{name}")
     config = recipe.compress
     assert (recipe.model, recipe.data) == ("google-bert/bert-base-uncased", f"nyu-mll/glue:{name}")
-    assert (config.method, config.schedule, config.layers, config.init, config.thaw) == (
-        "theseus", "linear", 6, "bottom", "none",
+    assert (config.method, config.schedule, config.layers, config.init, config.thaw, config.decay) == (
+        "theseus", "linear", 6, "bottom", "none", "linear",
     )  # fmt: skip
     assert (config.batch_size, config.max_length) == (32, 128)
     assert config.lr in LEARNING_RATES

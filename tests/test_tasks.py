@@ -242,11 +242,6 @@ def test_tags_are_read_off_rows_and_closed(rows: list[Label], labels: tuple[str,
     assert Task.infer(rows, ("words",), "tags", 8, "tokens").labels == labels
 
 
-def test_outside_comes_first_whatever_the_data_set_says() -> None:
-    task = Task.infer([("B-x",)], ("words",), "tags", 8, "tokens", ("B-x", "I-x", "O"))
-    assert task.labels == ("O", "B-x", "I-x")
-
-
 def test_the_order_of_the_data_set_holds_where_it_knows_all_labels() -> None:
     names = ("not_equivalent", "equivalent", "unclear")
     assert Task.infer(["equivalent", "not_equivalent"], ("text",), "label", 8, names=names).labels == names
@@ -310,3 +305,17 @@ def test_a_task_survives_json(task: Task) -> None:
 
 def test_a_task_reads_other_columns() -> None:
     assert MOODS.reading(("a", "b"), "c") == Task("single-label", MOODS.labels, ("a", "b"), "c")
+
+
+def test_a_word_that_was_cut_off_is_outside_wherever_the_model_keeps_that_tag() -> None:
+    task = Task("tokens", ("B-x", "I-x", "O"), (), "")
+    logits = np.array([[2.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+    assert task.decide(logits).tolist() == [0, 2, 2]
+    assert task.score(logits, [[0, 2, 2]])["f1"] == 1.0
+    assert Task("tokens", ("VERB", "NOUN"), (), "").decide(np.zeros((1, 2))).tolist() == [0]
+
+
+def test_f1_judges_two_labels_only() -> None:
+    assert Task("single-label", ("a", "b"), (), "", metric="f1").primary == "f1"
+    assert Task("single-label", ("a", "b", "c"), (), "", metric="f1").primary == "accuracy"
+    assert Task("tokens", ("O", "B-x", "I-x"), (), "", metric="f1").primary == "f1"

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.tasks import OUTSIDE, Task, sigmoid, softmax
+from theseus_deploy.tasks import OUTSIDE, Task, as_seqeval, sigmoid, softmax
 from theseus_deploy.words import Words
 
 Logits = NDArray[np.float32]  # of shape (items, labels): one item, or each word
@@ -27,7 +27,7 @@ def read_entities(tags: Sequence[str]) -> list[Entity]:
     """Return the entities in the tags of adjacent words: `B-x` begins one and `I-x` goes on with it.
 
     An `I-x` that follows no x begins one too. A tag without a prefix, a part of speech for instance, is an entity of
-    one word. Schemes with `E-` and `S-` are understood.
+    one word. Schemes with `E-` and `S-`, or `L-` and `U-`, are understood.
     """
     found: list[Entity] = []
     before, label_before = "", ""
@@ -42,10 +42,9 @@ def read_entities(tags: Sequence[str]) -> list[Entity]:
 
 
 def _parts(tag: str) -> tuple[str, str]:
-    """Divide a tag into its prefix and its label, which is empty outside any entity."""
-    if tag == OUTSIDE:
-        return tag, ""
-    return (tag[0], tag[2:]) if tag[1:2] == "-" else (BEGINS[0], tag)
+    """Divide a tag, in seqeval's words, into its prefix and its label, which is empty outside any entity."""
+    prefix, _, label = as_seqeval(tag).partition("-")
+    return prefix, label
 
 
 def _one_label(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def _one_label(task: Task, logits: Logits, words: Words | None) -> dict[str, Any
 def _many_labels(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
     del words
     scores = dict(zip(task.labels, sigmoid(logits[0]).tolist(), strict=True))
-    decided = task.facts.decide(logits)[0]
+    decided = task.decide(logits)[0]
     return {"labels": [label for label, has in zip(task.labels, decided, strict=True) if has], "scores": scores}
 
 
@@ -70,7 +69,7 @@ def _number(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
 def _entities(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
     assert words is not None
     seen = np.abs(logits).max(axis=1) > 0  # zeros stand for a word that the model never saw
-    tags = [task.labels[tag] if one else OUTSIDE for tag, one in zip(task.facts.decide(logits), seen, strict=True)]
+    tags = [task.labels[tag] if one else OUTSIDE for tag, one in zip(task.decide(logits), seen, strict=True)]
     certain = softmax(logits).max(axis=1)
     entities = []
     for label, first, behind in read_entities(tags):

@@ -14,10 +14,11 @@ from theseus_deploy.errors import ConfigError, suggest
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Method = Literal["theseus", "truncate", "distill"]
+Method = Literal["theseus", "truncate", "distill", "theseus+distill"]
 ScheduleKind = Literal["linear", "constant", "anti"]
 TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"]
 Thaw = Literal["none", "head", "all"]
+Decay = Literal["linear", "successor", "none"]
 Init = Literal["bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -127,7 +128,9 @@ class CompressConfig(TrainingConfig):
     `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
-    rate is 1, for the rivals from the start. `temperature` and `alpha` belong to distillation.
+    rate is 1, for the rivals from the start. `decay` says how the learning rate falls: to 0 over the whole training,
+    or from `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `temperature` and
+    `alpha` belong to distillation.
     """
 
     method: Method = "theseus"
@@ -140,6 +143,7 @@ class CompressConfig(TrainingConfig):
     k: float | None = None
     thaw: Thaw = "none"
     lr: float = 1e-4
+    decay: Decay = "linear"
     temperature: float = 4.0
     alpha: float = 0.5
 
@@ -147,7 +151,7 @@ class CompressConfig(TrainingConfig):
         super().__post_init__()
         if self.layers is not None and self.map is not None:
             raise ConfigError(f"--layers {self.layers} and --map {self.map} were both given; keep one of them")
-        if self.method == "theseus" and self.precision == "fp16":
+        if self.replaces and self.precision == "fp16":
             raise ConfigError(
                 "--precision fp16 cannot skip a step in which no module is replaced; use bf16, fp32 or auto"
             )
@@ -159,6 +163,16 @@ class CompressConfig(TrainingConfig):
         if self.temperature <= 0:
             raise ConfigError(f"--temperature {self.temperature} is not above 0; the usual is 1 to 10")
         self._within("alpha", 0, 1)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether modules are replaced one by one, and not all at once."""
+        return self.method.startswith("theseus")
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the predecessor's logits are learned from beside the labels."""
+        return self.method.endswith("distill")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ class Kind:
     metrics: Callable[["Task", NDArray[Any], Any], dict[str, float]]
     probabilities: Callable[[Array], Array] | None
     head: str = "AutoModelForSequenceClassification"
+    of_two: tuple[str, ...] = ()  # metrics that only two labels have
 
     @property
     def primary(self) -> str:
@@ -64,7 +65,7 @@ class Task:
     """A kind of task with its labels, the columns its text and label come from, and the longest input in tokens.
 
     `metric` is the one that decides: as the data set is usually judged (MRPC by F1, CoLA by Matthews), else, and
-    where this kind of task has no such metric, the kind's own.
+    where a task of this kind with so many labels has no such metric, the kind's own.
     """
 
     kind: str
@@ -82,7 +83,7 @@ class Task:
                 f"classification with {len(self.labels)} label ({', '.join(self.labels)}); at least 2 are needed: "
                 f"check the label column {self.label!r}"
             )
-        if self.metric not in self.facts.scores:
+        if self.metric not in self.facts.scores or (self.metric in self.facts.of_two and len(self.labels) != 2):
             object.__setattr__(self, "metric", self.facts.primary)
 
     @property
@@ -117,11 +118,21 @@ class Task:
 
     def score(self, logits: Array, references: Sequence[Reference]) -> dict[str, float]:
         """Return every metric of this kind of task, for logits of shape (items, labels)."""
-        return self.facts.metrics(self, self.facts.decide(logits), references)
+        return self.facts.metrics(self, self.decide(logits), references)
+
+    def decide(self, logits: Array) -> NDArray[Any]:
+        """Turn logits of shape (items, labels) into decisions, (items,) or (items, labels).
+
+        A word that was cut off, whose logits are zeros, is outside any entity.
+        """
+        decisions = self.facts.decide(logits)
+        if self.tags_words and OUTSIDE in self.labels:
+            decisions[~logits.any(axis=1)] = self.labels.index(OUTSIDE)
+        return decisions
 
     def agree(self, one: Array, other: Array) -> NDArray[np.bool_]:
         """Tell for each item whether two models, by their logits of shape (items, labels), decide the same."""
-        same = self.facts.decide(one) == self.facts.decide(other)
+        same = self.decide(one) == self.decide(other)
         agreed: NDArray[np.bool_] = same.reshape(len(same), -1).all(axis=1)
         return agreed
 
@@ -173,8 +184,6 @@ class Task:
         found = {name for value in distinct for name in _names(value, kind)}
         if not (names and found <= set(names)):
             names = tuple(_tags(found) if kind == "tokens" else _in_order(found))
-        if kind == "tokens":  # a word that was cut off is answered with the first label
-            names = tuple(sorted(names, key=lambda tag: tag != OUTSIDE))
         return cls(kind, names, text, label, max_length, metric)
 
 
@@ -368,6 +377,7 @@ KINDS: dict[str, Kind] = {
     "single-label": Kind(
         problem_type="single_label_classification",
         scores=("accuracy", "macro_f1", "matthews", "f1"),
+        of_two=("f1",),
         encode=_class_indices,
         decide=lambda logits: logits.argmax(axis=-1),
         metrics=_class_metrics,

@@ -33,6 +33,7 @@ from theseus_deploy.cache import cached, key_of
 from theseus_deploy.configs import TrainingConfig
 from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
+from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.errors import ConfigError, TrainingError, suggest
 from theseus_deploy.machine import this_machine
 from theseus_deploy.models import FP32_ONLY, as_disk_error, eager_attention, quiet, save_checkpoint, torch_device
@@ -169,6 +170,13 @@ class StageTrainer(Trainer):
         """Return what a log line says beyond loss and learning rate."""
         return {}
 
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the loss of a batch; on a CPU with a dropout that is drawn cheaply."""
+        with PackedDropout() if self.args.device.type == "cpu" else nullcontext():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Count none: nobody reads them, and counting walks over all parameters in every step."""
         del inputs
@@ -293,12 +301,15 @@ def train(
     config: TrainingConfig,
     workspace: Workspace,
     progress: Progress,
+    *,
     warmup: float = 0.0,
+    decay_from: int = 0,
 ) -> StageTrainer:
     """Train `model` in place, from the workspace's last checkpoint if there is one, and leave it at its best.
 
     `make` is the trainer's class or a partial of it. The best is chosen on validation among the evaluations that
-    count (`StageTrainer.selectable`), one an epoch and one at the end.
+    count (`StageTrainer.selectable`), one an epoch and one at the end. The learning rate rises for a share `warmup` of
+    the steps, and falls to 0 from step `decay_from` on.
 
     Raises:
         TrainingError: the loss is no number, or the disk is full; the last checkpoint is kept.
@@ -306,7 +317,9 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     trainer = make(
-        model=model, args=_arguments(model, config, plan, workspace, warmup, lesson, progress), lesson=lesson
+        model=model,
+        args=_arguments(model, config, plan, workspace, round(warmup * plan.steps), decay_from, lesson, progress),
+        lesson=lesson,
     )
     if config.patience:
         trainer.add_callback(EarlyStoppingCallback(config.patience))
@@ -365,7 +378,7 @@ def predict(
 ) -> Array:
     """Return fp32 logits of shape (items, labels), in the order of `rows`; the longest are asked first.
 
-    A word whose tokens were cut off is answered with zeros, which decide for the first label: `O`.
+    A word whose tokens were cut off is answered with zeros.
 
     Raises:
         ConfigError: there are no rows.
@@ -442,7 +455,8 @@ def _arguments(
     config: TrainingConfig,
     plan: Plan,
     workspace: Workspace,
-    warmup: float,
+    warmup: int,
+    decay_from: int,
     lesson: Lesson,
     progress: Progress,
 ) -> TrainingArguments:
@@ -456,7 +470,9 @@ def _arguments(
         per_device_train_batch_size=config.batch_size // lesson.world.size,
         gradient_accumulation_steps=config.accumulate,
         learning_rate=config.lr,
-        warmup_steps=round(warmup * plan.steps),
+        warmup_steps=warmup,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": plan.steps - max(warmup, decay_from), "decay_type": "linear"},
         seed=config.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",

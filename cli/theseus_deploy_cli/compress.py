@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from theseus_deploy.configs import CompressConfig, Init, Method, ScheduleKind, Thaw
+from theseus_deploy.configs import CompressConfig, Decay, Init, Method, ScheduleKind, Thaw
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -20,7 +20,11 @@ def command(
     text: opt.Text = None,
     label: opt.Label = None,
     method: Annotated[
-        Method, typer.Option(help="theseus, or a rival at the same budget: truncation or knowledge distillation.")
+        Method,
+        typer.Option(
+            help="theseus; a rival at the same budget, truncation or knowledge distillation; or theseus with the "
+            "predecessor's logits as a second target."
+        ),
     ] = CompressConfig.method,
     layers: Annotated[
         int | None,
@@ -66,6 +70,14 @@ def command(
     epochs: opt.Epochs = CompressConfig.epochs,
     max_steps: opt.MaxSteps = CompressConfig.max_steps,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=opt.TRAINING)] = CompressConfig.lr,
+    decay: Annotated[
+        Decay,
+        typer.Option(
+            help="How the learning rate falls: linearly to 0 over the whole training, or only over the part in which "
+            "the successor trains whole; or not at all, as in the paper.",
+            rich_help_panel=opt.TRAINING,
+        ),
+    ] = CompressConfig.decay,
     batch_size: opt.BatchSize = CompressConfig.batch_size,
     accumulate: opt.Accumulate = CompressConfig.accumulate,
     max_length: opt.MaxLength = CompressConfig.max_length,

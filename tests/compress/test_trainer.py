@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from tests.conftest import make_bert, make_rows, make_tokenizer
@@ -232,6 +233,43 @@ def test_the_logged_rate_is_the_schedule_and_the_equivalent_learning_rate_is_p_t
         assert line["replaced"] == sum(replacement_mask(CONFIG.seed, line["step"] - 1, 2, line["rate"]))
 
 
+@pytest.mark.parametrize(("decay_from", "middle"), [(0, 0.5), (12, 1.0), (18, 1.0), (24, 1.0)])
+def test_the_learning_rate_falls_to_0_from_where_it_was_asked_to(
+    lesson: Lesson, tmp_path: Path, decay_from: int, middle: float
+) -> None:
+    config = replace(CONFIG, max_steps=24)
+    make = partial(TheseusTrainer, schedule=Schedule("constant", 1.0, 0))
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    model = assemble(make_bert(), MAP)
+    trainer = train(make, model, lesson, Plan(24, 12), config, workspace, SILENT, decay_from=decay_from)
+    assert trainer.lr_scheduler is not None
+    factor = trainer.lr_scheduler.lr_lambdas[0]
+    assert [factor(0), factor(12)] == [1.0, middle]
+    assert factor(21) == pytest.approx(min(1.0, 3 / max(1, 24 - decay_from)))
+    assert trainer.optimizer is not None
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_the_predecessor_may_teach_while_its_modules_are_replaced(
+    learned: tuple[Lesson, PreTrainedModel], tmp_path: Path
+) -> None:
+    lesson, predecessor = learned
+    wrong = [1 - label for label in lesson.train["labels"]]
+    misled = replace(lesson, train=lesson.train.remove_columns("labels").add_column("labels", wrong))
+
+    def answers(model: PreTrainedModel) -> Any:
+        return predict(model, lesson.validation, lesson.tokenizer, torch.device("cpu"))
+
+    def loyalty(method: Any) -> float:
+        config = replace(LEARNING, method=method, alpha=1.0)
+        workspace = Workspace.open(tmp_path / method, {}, overwrite=False)
+        successor = compress(deepcopy(predecessor), misled, Plan(100, 32), MAP, config, workspace)
+        return float(TASK.agree(answers(successor), answers(predecessor)).mean())
+
+    assert loyalty("theseus") < 0.6
+    assert loyalty("theseus+distill") > 0.8
+
+
 def test_the_mean_displacement_under_a_constant_gradient_is_p_times_lr() -> None:
     """Eq. 7, with plain SGD: a module that is drawn with probability p moves p lr a step on average."""
     rate, lr, steps = 0.4, 0.01, 4000
@@ -244,6 +282,14 @@ def test_the_mean_displacement_under_a_constant_gradient_is_p_times_lr() -> None
     for weight in weights:
         spread = lr * math.sqrt(rate * (1 - rate) / steps)
         assert -weight.item() / steps == pytest.approx(rate * lr, abs=4 * spread)
+
+
+def test_dropout_in_training_is_the_cheap_one(lesson: Lesson, tmp_path: Path) -> None:
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        run(lesson, tmp_path, replace(CONFIG, max_steps=2))
+    called = {event.key for event in recorded.key_averages()}
+    assert "aten::random_" in called
+    assert not called & {"aten::bernoulli_", "aten::native_dropout"}
 
 
 def test_accumulating_micro_batches_draws_one_mask_a_step(lesson: Lesson, tmp_path: Path) -> None:
@@ -362,7 +408,7 @@ def test_batches_group_rows_of_like_length_in_an_order_of_seed_and_epoch() -> No
     assert padding < 0.1 * sum(lengths)
 
 
-@pytest.mark.parametrize("method", ["theseus", "truncate", "distill"])
+@pytest.mark.parametrize("method", ["theseus", "truncate", "distill", "theseus+distill"])
 def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     learned: tuple[Lesson, PreTrainedModel], tmp_path: Path, method: Any
 ) -> None:

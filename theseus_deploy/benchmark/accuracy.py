@@ -31,7 +31,7 @@ class Answers:
     @cached_property
     def decisions(self) -> NDArray[np.generic]:
         """Return what the metrics compare with the references: (items,) or (items, labels)."""
-        return self.task.facts.decide(self.logits)
+        return self.task.decide(self.logits)
 
     @cached_property
     def truth(self) -> NDArray[np.generic]:

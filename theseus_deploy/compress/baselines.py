@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from theseus_deploy.cache import cached, key_of
+from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.data import IGNORED
 from theseus_deploy.progress import Progress
 from theseus_deploy.training import Lesson, StageTrainer, predict
@@ -80,6 +81,10 @@ class DistillationTrainer(StageTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns: Any = [*self._signature_columns, TEACHER]
+
+
+class DistilledTheseusTrainer(TheseusTrainer, DistillationTrainer):
+    """Progressive module replacing with the predecessor's logits as a second target, which the paper does without."""
 
 
 def taught(lesson: Lesson, teacher: PreTrainedModel, device: torch.device, progress: Progress) -> Lesson:

@@ -1,8 +1,9 @@
 """The stage: predecessor -> successor, on objects and on paths."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.compress.families import check_sources, count_layers
@@ -29,12 +30,40 @@ def compress(
     config: CompressConfig,
     workspace: Workspace,
     progress: Progress = SILENT,
+    teacher: "PreTrainedModel | None" = None,
 ) -> "PreTrainedModel":
     """Turn a fine-tuned predecessor into its successor, in place, and return it: a plain model with n layers.
 
-    The training resumes from the workspace's last checkpoint where there is one.
+    The training resumes from the workspace's last checkpoint where there is one. A method with a teacher learns from
+    the predecessor, unless another `teacher` is given.
     """
-    return METHODS[config.method](model, lesson, plan, module_map, config, workspace, progress)
+    from theseus_deploy.compress.baselines import DistillationTrainer, DistilledTheseusTrainer, taught
+    from theseus_deploy.compress.modules import assemble, strip
+    from theseus_deploy.compress.trainer import TheseusTrainer
+    from theseus_deploy.training import StageTrainer, train
+
+    schedule = schedule_of(config, plan)
+    trainer: type[StageTrainer] = {
+        "theseus": TheseusTrainer,
+        "truncate": StageTrainer,
+        "distill": DistillationTrainer,
+        "theseus+distill": DistilledTheseusTrainer,
+    }[config.method]
+    asked: dict[str, Any] = {}
+    if config.has_teacher:
+        lesson = taught(lesson, teacher or model, torch_device(config.device), progress)
+        asked |= {"temperature": config.temperature, "alpha": config.alpha}
+    if config.replaces:
+        told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaw]
+        progress.say(
+            f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
+            f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
+        )
+        asked |= {"schedule": schedule, "thaw": config.thaw}
+    model = assemble(model, module_map, config.init) if config.replaces else _bottom(model, module_map, config)
+    decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
+    train(partial(trainer, **asked), model, lesson, plan, config, workspace, progress, decay_from=decay_from)
+    return strip(model) if config.replaces else model.requires_grad_(True)
 
 
 def compress_checkpoint(
@@ -123,54 +152,6 @@ def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
     return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
 
 
-def _theseus(
-    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
-    workspace: Workspace, progress: Progress,
-) -> "PreTrainedModel":  # fmt: skip
-    from functools import partial
-
-    from theseus_deploy.compress.modules import assemble, strip
-    from theseus_deploy.compress.trainer import TheseusTrainer
-    from theseus_deploy.training import train
-
-    schedule = schedule_of(config, plan)
-    told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaw]
-    progress.say(
-        f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
-        f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
-    )
-    train(
-        partial(TheseusTrainer, schedule=schedule, thaw=config.thaw), assemble(model, module_map, config.init),
-        lesson, plan, config, workspace, progress,
-    )  # fmt: skip
-    return strip(model)
-
-
-def _truncate(
-    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
-    workspace: Workspace, progress: Progress,
-) -> "PreTrainedModel":  # fmt: skip
-    from theseus_deploy.training import StageTrainer, train
-
-    train(StageTrainer, _bottom(model, module_map, config), lesson, plan, config, workspace, progress)
-    return model.requires_grad_(True)
-
-
-def _distill(
-    model: "PreTrainedModel", lesson: "Lesson", plan: "Plan", module_map: ModuleMap, config: CompressConfig,
-    workspace: Workspace, progress: Progress,
-) -> "PreTrainedModel":  # fmt: skip
-    from functools import partial
-
-    from theseus_deploy.compress.baselines import DistillationTrainer, taught
-    from theseus_deploy.training import train
-
-    with_answers = taught(lesson, model, torch_device(config.device), progress)
-    make = partial(DistillationTrainer, temperature=config.temperature, alpha=config.alpha)
-    train(make, _bottom(model, module_map, config), with_answers, plan, config, workspace, progress)
-    return model.requires_grad_(True)
-
-
 def _bottom(model: "PreTrainedModel", module_map: ModuleMap, config: CompressConfig) -> "PreTrainedModel":
     """Leave only the layers that successors start from, and of the rest train what `thaw` says."""
     from theseus_deploy.compress.modules import trainable_parameters, truncate
@@ -179,9 +160,6 @@ def _bottom(model: "PreTrainedModel", module_map: ModuleMap, config: CompressCon
     for weight in trainable_parameters(model, config.thaw):
         weight.requires_grad_(True)
     return model
-
-
-METHODS = {"theseus": _theseus, "truncate": _truncate, "distill": _distill}
 
 
 def _show(scores: dict[str, float]) -> str:
