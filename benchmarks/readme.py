@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README, RESULT = ROOT / "README.md", RESULTS / "demo.json"
 SPEED = RESULTS / "compress_speed.json"
+COLD = RESULTS / "cold_start.json"
 
 
 def demo() -> str:
@@ -50,12 +51,29 @@ def compress_speed() -> str:
     )
 
 
+def cold_start() -> str:
+    """Return how soon a new process answers."""
+    report = json.loads(COLD.read_text("utf-8"))
+    lines = ["| first answer of a new process | seconds [least, most] | peak MB |", "| --- | ---: | ---: |"]
+    for one in report["contenders"]:
+        seconds, peak = one["seconds"], one["peak_rss_bytes"]["median"] / 1e6
+        low, high = seconds["spread"]
+        lines.append(f"| {one['name']} | {seconds['median']:.2f} [{low:.2f}, {high:.2f}] | {peak:.0f} |")
+    machine = report["machine"]
+    return "\n".join(lines) + (
+        f"\n\n{report['model']}, {report['rounds']} rounds in random order, on {machine['cpu']} ({machine['cores']} "
+        "cores); the pipeline reads the checkpoint that the bundle was made from. From "
+        "[`benchmarks/results/cold_start.json`](benchmarks/results/cold_start.json), made by "
+        "`python benchmarks/cold_start.py`."
+    )
+
+
 def _estimate(estimate: dict[str, Any]) -> str:
     low, high = estimate["interval"]
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "compress-speed": compress_speed}
+BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start}
 
 
 def with_tables(text: str) -> str:
