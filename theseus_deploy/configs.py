@@ -213,6 +213,8 @@ class BenchmarkConfig(Config):
 
     Every batch size is also measured at the data's own lengths, tokenisation included. `min_samples` is for each
     candidate and shape; `max_seconds` is for all the timing together; `max_rows` bounds the rows that are scored.
+    `threads_sweep` measures the first shape with each of these numbers of threads as well; `price_per_hour` is that of
+    all cores that this program may use.
     """
 
     batch: tuple[int, ...] = (1, 8)
@@ -221,6 +223,8 @@ class BenchmarkConfig(Config):
     min_samples: int = 30
     max_seconds: float = 120.0
     max_rows: int | None = None
+    threads_sweep: tuple[int, ...] = ()
+    price_per_hour: float | None = None
     max_p50_ratio: float | None = None
     max_p95_ratio: float | None = None
     max_metric_drop: float | None = None
@@ -229,14 +233,15 @@ class BenchmarkConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch", "sequence"):
+        for name in ("batch", "sequence", "threads_sweep"):
             if any(value < 1 for value in getattr(self, name)):
-                raise ConfigError(f"--{name} {getattr(self, name)} holds a value below 1; raise it")
+                raise ConfigError(f"{_flag(name)} {getattr(self, name)} holds a value below 1; raise it")
         if not self.batch:
             raise ConfigError("--batch is empty; give at least one batch size, such as 1")
         self._at_least("min_samples", 5)
         self._at_least("max_seconds", 1)
         self._at_least("max_rows", 1)
+        self._at_least("price_per_hour", 0)
         self._at_least("max_p50_ratio", 0)
         self._at_least("max_p95_ratio", 0)
         self._at_least("max_size_ratio", 0)

@@ -95,6 +95,15 @@ def cpu_quota() -> float | None:
         return None
 
 
+def throttled_seconds() -> float | None:
+    """Read for how long the cgroup's quota has made this process's group wait, or None where that is not counted."""
+    try:
+        counted = dict(line.split() for line in Path("/sys/fs/cgroup/cpu.stat").read_text().splitlines())
+        return int(counted["throttled_usec"]) / 1e6
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def versions() -> dict[str, str]:
     """Return the installed versions of the packages that decide a result."""
     from importlib.metadata import PackageNotFoundError, version  # slow, and production has no use for it

@@ -28,6 +28,13 @@ def command(
     sequence: Annotated[
         str, typer.Option(help="Fixed lengths in tokens to measure as well, at every batch size: `32,128`.")
     ] = ",".join(map(str, BenchmarkConfig.sequence)),
+    threads_sweep: Annotated[
+        str, typer.Option(help="Measure the first shape with so many threads as well: `1,2,4`.", metavar="N,N...")
+    ] = ",".join(map(str, BenchmarkConfig.threads_sweep)),
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(help="What this machine costs an hour: the cost of a million inputs follows."),
+    ] = BenchmarkConfig.price_per_hour,
     runtime: Annotated[
         Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")
     ] = BenchmarkConfig.runtime,
@@ -76,8 +83,9 @@ def command(
     from theseus_deploy.benchmark.stage import benchmark_paths
     from theseus_deploy.benchmark.views import check_suffixes, save
 
-    shapes = {"batch": opt.numbers(batch, "--batch"), "sequence": opt.numbers(sequence, "--sequence")}
-    config = opt.config_from(BenchmarkConfig, {**locals(), **shapes})
+    lists = {"batch": batch, "sequence": sequence, "threads_sweep": threads_sweep}
+    numbers = {name: opt.numbers(value, f"--{name.replace('_', '-')}") for name, value in lists.items()}
+    config = opt.config_from(BenchmarkConfig, {**locals(), **numbers})
     check_suffixes(report or [])
     found = benchmark_paths(candidates, baseline, data, opt.words(text), label, config, console.progress(quiet))
     save(found, report or [])

@@ -6,7 +6,7 @@ import pytest
 from tests.benchmark.reports import make_report
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.gate import RULES, Evidence, check_gates, judge, latency_limits
-from theseus_deploy.benchmark.report import EXIT_CODES
+from theseus_deploy.benchmark.report import EXIT_CODES, Gate
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
@@ -137,6 +137,18 @@ def test_loyalty_of_a_regression_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--min-label-loyalty 0\.9 was asked of a regression"):
         check_gates(BenchmarkConfig(min_label_loyalty=0.9), REGRESSION)
     check_gates(BenchmarkConfig(min_label_loyalty=0.9), CLASSES)
+
+
+def test_a_margin_is_the_way_from_the_worse_end_to_the_limit() -> None:
+    config = BenchmarkConfig(max_size_ratio=0.6, min_label_loyalty=0.9)
+    loyal, size = judge(config, [make_evidence(changed=0)])
+    assert size.margin == pytest.approx(0.6 - size.interval[1])
+    assert loyal.margin == pytest.approx(loyal.interval[0] - 0.9)
+    for gate in (loyal, size):
+        assert gate.to_json()["margin"] == gate.margin
+        assert Gate.from_json(gate.to_json()) == gate
+        before = {name: value for name, value in gate.to_json().items() if name not in ("margin", "at_most")}
+        assert Gate.from_json(before) == gate
 
 
 def test_limits_by_quantile() -> None:

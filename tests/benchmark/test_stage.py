@@ -21,12 +21,14 @@ from theseus_deploy.benchmark.views import VIEWS, save
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, DataError
+from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.predictor import Predictor
 
 CONFIG = BenchmarkConfig(
-    batch=(1, 4), sequence=(8,), min_samples=12, max_seconds=2, threads=1, max_size_ratio=1.0, min_label_loyalty=0.8
-)
+    batch=(1, 4), sequence=(8,), min_samples=12, max_seconds=2, threads=1, max_size_ratio=1.0, min_label_loyalty=0.8,
+    threads_sweep=(1, 2), price_per_hour=3.6,
+)  # fmt: skip
 CANDIDATE = {
     "name", "path", "runtime", "device", "precision", "parameters", "bytes", "load_seconds", "peak_rss_bytes", "scores",
     "loyalty", "latency",
@@ -133,6 +135,31 @@ def test_noise_is_measured_with_a_second_baseline(report: BenchmarkReport) -> No
     assert noise["interval"][0] <= noise["aa_p50_ratio"] <= noise["interval"][1]
     assert noise["shape"] == {"batch": 1, "sequence": "data"}
     assert len(noise["load_average"]) == 3
+    assert noise["others"]["cores"] >= 0
+    assert isinstance(noise["remarks"], list)
+
+
+@pytest.mark.skipif(this_machine().cores < 2, reason="one core has no second thread")
+def test_threads_are_swept_at_the_first_shape(report: BenchmarkReport) -> None:
+    for one in (report.baseline, *report.candidates):
+        assert [found.threads for found in one.sweep] == [1, 2]
+        assert one.sweep[0].latency == one.latency[0]
+        for found in one.sweep:
+            assert (found.latency.batch, found.latency.sequence) == (1, "data")
+            assert found.latency.per_second_and_core == pytest.approx(found.latency.per_second / found.threads)
+
+
+def test_cost_is_that_of_the_cores_in_use(report: BenchmarkReport) -> None:
+    for latency in report.candidates[0].latency:
+        assert latency.per_second_and_core == pytest.approx(latency.per_second)
+        seconds = 1e6 / latency.per_second
+        assert latency.cost_per_million == pytest.approx(seconds * 0.001 / this_machine().cores)
+
+
+def test_a_first_answer_comes_after_loading(report: BenchmarkReport) -> None:
+    for one in (report.baseline, *report.candidates):
+        assert one.first_answer_seconds is not None
+        assert one.first_answer_seconds > one.load_seconds
 
 
 def test_every_candidate_is_judged(report: BenchmarkReport) -> None:
@@ -141,8 +168,8 @@ def test_every_candidate_is_judged(report: BenchmarkReport) -> None:
 
 
 def test_progress_is_shown_all_along(report: BenchmarkReport, watcher: Watcher) -> None:
-    assert sum(line.startswith("Loading ") for line in watcher.told) == 4
-    assert sum(line.startswith("Timing ") for line in watcher.told) == 4
+    assert sum(line.startswith("Loading ") for line in watcher.told) == 4 + 3  # three again with two threads
+    assert sum(line.startswith("Timing ") for line in watcher.told) == 4 + 1
     assert sum(line.startswith("Scoring ") for line in watcher.told) == 3
     assert watcher.steps > 3 * 96
 
@@ -168,6 +195,14 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
     with pytest.raises(ConfigError, match="--runtime torch"):
         benchmark(
             [str(fp32_bundle)], str(fp32_bundle), open_data(str(corpus)), BenchmarkConfig(runtime="torch"), watcher
+        )
+    with pytest.raises(ConfigError, match=r"--threads-sweep 4096 is more than the \d+ cores"):
+        benchmark(
+            [str(fp32_bundle)],
+            str(fp32_bundle),
+            open_data(str(corpus)),
+            replace(CONFIG, threads_sweep=(1, 4096)),
+            watcher,
         )
     assert watcher.told == []
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from theseus_deploy.artifact import Artifact, fingerprint
+from theseus_deploy.benchmark.report import Role
 from theseus_deploy.benchmark.runtimes import RUNTIMES, FolderKind, runtime_for
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError, ModelError
@@ -31,6 +32,7 @@ class Contender:
     layers: int
     bytes: int
     positions: float
+    role: Role = "candidate"
 
 
 def line_up(baseline: str, candidates: Sequence[str], config: BenchmarkConfig) -> list[Contender]:

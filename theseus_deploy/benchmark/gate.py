@@ -48,17 +48,12 @@ class Rule:
 
 def _p50_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p50, _with_noise(ratio.interval, evidence.noise[0.5]))
+    return Estimate(ratio.p50, ratio.interval).widened(evidence.noise[0.5])
 
 
 def _p95_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p95, _with_noise(ratio.p95_interval, evidence.noise[0.95]))
-
-
-def _with_noise(interval: Interval, noise: Interval) -> Interval:
-    """Widen an interval by what two equal candidates may differ by: a noisy machine decides nothing that is close."""
-    return (interval[0] * min(1.0, noise[0]), interval[1] * max(1.0, noise[1]))
+    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.noise[0.95])
 
 
 def _metric_drop(evidence: Evidence) -> Estimate:
@@ -116,5 +111,5 @@ def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, 
             found = rule.estimate(one)
             enough = len(one.candidate.latency[0].samples) >= rule.samples
             verdict = rule.verdict(found, limit) if enough else "inconclusive"
-            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict))
+            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict, rule.at_most))
     return tuple(gates)

@@ -25,6 +25,8 @@ ROUND_SECONDS = 0.1  # what one candidate should be busy in a round: long agains
 MOST_IN_A_ROUND = 8
 WARM_SHARE = 0.15  # of a shape's time, for all workers together
 WARM_BATCHES = 8
+SECONDS_AN_HOUR = 3600
+CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 Limits = Mapping[str, Mapping[float, float]]  # by worker and quantile: what its ratio will be judged by
 
 
@@ -78,8 +80,8 @@ def measure(
 ) -> Timings:
     """Time all workers at one shape until every ratio to the baseline is known well, or the seconds are over.
 
-    A ratio that will be judged and is not yet clear of its limit is not yet known well. At least five rounds are
-    measured, whatever the seconds.
+    A ratio that will be judged and, widened by the noise that the control shows, is not yet clear of its limit is not
+    yet known well. At least five rounds are measured, whatever the seconds.
     """
     start = time.perf_counter()
     draw = np.random.default_rng([config.seed, shape.batch, shape.fixed or 0])
@@ -111,11 +113,22 @@ def measure(
                 return timings
 
 
-def summarise(timings: Timings, name: str, baseline: str, seed: int) -> Latency:
-    """Derive percentiles, throughput and the ratio to the baseline from the samples."""
+def summarise(
+    timings: Timings,
+    name: str,
+    baseline: str,
+    seed: int,
+    cores: int | None = None,
+    price_per_hour: float | None = None,
+) -> Latency:
+    """Derive percentiles, throughput, cost and the ratio to the baseline from the samples.
+
+    `cores` are those that were kept busy, None on a GPU; the price is theirs.
+    """
     samples = timings.seconds[name]
     p50, p90, p95, p99 = (float(value) for value in np.quantile(samples, [0.5, 0.9, 0.95, 0.99]))
     mean = float(samples.mean())
+    per_second = timings.shape.batch / mean
     if name == baseline:
         ratio = Ratio(1.0, (1.0, 1.0), 1.0, (1.0, 1.0))
     else:
@@ -127,8 +140,10 @@ def summarise(timings: Timings, name: str, baseline: str, seed: int) -> Latency:
         rounds=len(samples),
         samples=tuple(round(float(value), 9) for value in samples.ravel()),
         p50=p50, p90=p90, p95=p95, p99=p99, mean=mean,
-        per_second=timings.shape.batch / mean,
+        per_second=per_second,
         ratio=ratio,
+        per_second_and_core=per_second / cores if cores else None,
+        cost_per_million=price_per_hour / SECONDS_AN_HOUR / per_second * 1e6 if price_per_hour is not None else None,
     )  # fmt: skip
 
 
@@ -137,7 +152,8 @@ def _known(timings: Timings, baseline: str, seed: int, limits: Limits) -> bool:
         if timings.ratio(name, baseline, 0.5, seed).half_width > NARROW:
             return False
         for quantile, limit in limits.get(name, {}).items():
-            low, high = timings.ratio(name, baseline, quantile, seed).interval
+            noise = timings.ratio(CONTROL, baseline, quantile, seed).interval
+            low, high = timings.ratio(name, baseline, quantile, seed).widened(noise).interval
             if low <= limit < high:
                 return False
     return True

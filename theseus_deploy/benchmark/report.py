@@ -13,6 +13,7 @@ from theseus_deploy.errors import ArtifactError
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n[-+.,\deE\s]+\]")  # a list of nothing but numbers goes on one line
 Verdict = Literal["pass", "fail", "inconclusive"]
+Role = Literal["candidate", "reference"]
 EXIT_CODES: Mapping[Verdict | None, int] = {"pass": 0, None: 0, "fail": 3, "inconclusive": 4}
 
 
@@ -32,7 +33,8 @@ class Latency:
 
     `sequence` is a length in tokens, or "data" for the data's own lengths with tokenisation included. The samples are
     in the order of their rounds, equally many a round; every candidate timed the same batches at the same place.
-    `per_second` counts inputs at the mean time: batch / mean.
+    `per_second` counts inputs at the mean time: batch / mean, and `per_second_and_core` divides that by the threads;
+    None on a GPU. `cost_per_million` inputs is what these cores cost meanwhile, a part of the machine's price.
     """
 
     batch: int
@@ -46,6 +48,16 @@ class Latency:
     mean: float
     per_second: float
     ratio: Ratio
+    per_second_and_core: float | None = None
+    cost_per_million: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The times of the first shape with so many threads; the ratio is to the baseline with as many."""
+
+    threads: int
+    latency: Latency
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,9 @@ class Disagreement:
 class Candidate:
     """One model in one runtime: `path` is what the user named, `sha256` its content.
 
-    Sizes are in bytes (`bytes` is its weights on disk); `load_seconds` runs from the start of a process to ready.
+    Sizes are in bytes (`bytes` is its weights on disk); `load_seconds` runs from the start of a process to ready, and
+    `first_answer_seconds` to the answer to the first input. A `reference` is the baseline in another form, measured
+    for comparison and judged by no gate. `sweep` is there on request.
     `intervals` holds the 95 % intervals of what was found on the data's inputs, by name: of the metric that decides,
     and of `label_loyalty`.
     """
@@ -130,6 +144,9 @@ class Candidate:
     latency: tuple[Latency, ...]
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     disagreement: Disagreement | None = None
+    role: Role = "candidate"
+    first_answer_seconds: float | None = None
+    sweep: tuple[Sweep, ...] = ()
 
     def at(self, batch: int, sequence: int | str) -> Latency:
         """Return the times of one shape."""
@@ -138,7 +155,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit and what was found: `interval` is what decides, `value` is its point."""
+    """A limit, an upper one if `at_most`, and what was found: `interval` is what decides, `value` is its point."""
 
     name: str
     candidate: str
@@ -146,6 +163,23 @@ class Gate:
     value: float
     interval: tuple[float, float]
     verdict: Verdict
+    at_most: bool = True
+
+    @property
+    def margin(self) -> float:
+        """Return how far the interval's worse end stays inside the limit; negative where it reaches beyond."""
+        low, high = self.interval
+        return self.limit - high if self.at_most else low - self.limit
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the gate as the contract has it, with its margin."""
+        return {**asdict(self), "margin": self.margin}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Gate":
+        """Read what `to_json` wrote, or an older version, whose one lower limit was that of loyalty."""
+        read = {"interval": tuple(data["interval"]), "at_most": data.get("at_most", data["name"] != "label-loyalty")}
+        return cls(**{**{name: value for name, value in data.items() if name != "margin"}, **read})
 
 
 @dataclass(frozen=True)
@@ -173,12 +207,13 @@ class BenchmarkReport:
     @property
     def request(self) -> dict[str, Any]:
         """Return all that this report depends on but the machine, as `benchmark.stage.request` puts it."""
-        folders = [one.sha256 for one in (self.baseline, *self.candidates)]
+        folders = [one.sha256 for one in (self.baseline, *self.candidates) if one.role == "candidate"]
         return {"folders": folders, "data": self.data["sha256"], "config": dict(self.config)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as the contract has it."""
-        return {"schema": SCHEMA, **asdict(self), "verdict": self.verdict}
+        gates = [gate.to_json() for gate in self.gates]
+        return {"schema": SCHEMA, **asdict(self), "gates": gates, "verdict": self.verdict}
 
     def dumps(self) -> str:
         """Return the report as JSON text."""
@@ -206,7 +241,7 @@ class BenchmarkReport:
                 config=data["config"],
                 baseline=_candidate(data["baseline"]),
                 candidates=tuple(_candidate(item) for item in data["candidates"]),
-                gates=tuple(Gate(**{**gate, "interval": tuple(gate["interval"])}) for gate in data["gates"]),
+                gates=tuple(map(Gate.from_json, data["gates"])),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
@@ -220,6 +255,7 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
         "latency": tuple(_latency(item) for item in data["latency"]),
         "intervals": {name: tuple(bounds) for name, bounds in data.get("intervals", {}).items()},
         "disagreement": _disagreement(found) if (found := data.get("disagreement")) else None,
+        "sweep": tuple(Sweep(item["threads"], _latency(item["latency"])) for item in data.get("sweep", ())),
     }
     return Candidate(**{**data, **read})
 

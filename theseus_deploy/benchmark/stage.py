@@ -1,9 +1,11 @@
 """Stage 3: candidates, a baseline and data in, a report out."""
 
+import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,18 +15,18 @@ from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimat
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.disagreement import disagreement
 from theseus_deploy.benchmark.gate import QUANTILES, Evidence, check_gates, judge, latency_limits
-from theseus_deploy.benchmark.latency import Timings, measure, shapes, summarise
+from theseus_deploy.benchmark.latency import CONTROL, Shape, Timings, measure, shapes, summarise
+from theseus_deploy.benchmark.noise import governors, neighbours, remarks, snapshot
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Sweep
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, Split, open_data
-from theseus_deploy.errors import DataError
+from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
 
-CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 FIRST_SHAPE = 2.0  # its share of the time in shares of another shape's: gates are decided there
 
 
@@ -78,9 +80,14 @@ def benchmark(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What the workers answered: the times of each shape, and by worker its load, its memory and its logits."""
+    """What the workers answered: the times of each shape, and by worker its load, its memory and its logits.
+
+    `sweep` has the times of the first shape by the number of threads, `others` what was busy beside the workers.
+    """
 
     timings: list[Timings]
+    sweep: dict[int, Timings]
+    others: dict[str, Any]
     loaded: dict[str, dict[str, Any]]
     memory: dict[str, int]
     logits: dict[str, Array]
@@ -92,23 +99,33 @@ def _benchmark(
     baseline, split = contenders[0], corpus.for_scoring().sample(config.max_rows)
     task = baseline.task.reading(corpus.text, corpus.label, corpus.metric)
     check_gates(config, task)
+    _check_threads(config)
     references = task.encode(split.labels, f"{corpus.ref} ({split.name})")
     if task.tags_words and not any(references):
         raise DataError(f"{corpus.ref} ({split.name}) has no word in {len(split)} rows; add rows, or raise --max-rows")
     environment = _environment(config)
     measured = _measure(contenders, split, config, environment["threads"], progress)
     answers = {name: Answers(task, references, logits) for name, logits in measured.logits.items()}
-    first, *others = (_candidate(contender, baseline, answers, measured, split, config) for contender in contenders)
+    first, *others = (
+        _candidate(contender, baseline, answers, measured, split, config, environment["threads"])
+        for contender in contenders
+    )
     noise = _noise(measured.timings[0], baseline.name, config.seed)
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
-    evidence = [Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed) for one in others]
+    evidence = [
+        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed)
+        for one in others
+        if one.role == "candidate"
+    ]
     environment["noise"] |= {
         "aa_p50_ratio": noise[0.5].value,
         "interval": list(noise[0.5].interval),
         "aa_p95_ratio": noise[0.95].value,
         "p95_interval": list(noise[0.95].interval),
         "shape": {"batch": first.latency[0].batch, "sequence": first.latency[0].sequence},
+        "others": measured.others,
     }
+    environment["noise"]["remarks"] = remarks(environment)
     return BenchmarkReport(
         environment=environment,
         data={
@@ -128,22 +145,58 @@ def _benchmark(
     )
 
 
+def _check_threads(config: BenchmarkConfig) -> None:
+    cores = this_machine().cores
+    if max(config.threads_sweep, default=0) > cores:
+        raise ConfigError(
+            f"--threads-sweep {max(config.threads_sweep)} is more than the {cores} cores that this program may use; "
+            "lower it"
+        )
+
+
+def _price(config: BenchmarkConfig, cores: int | None) -> float | None:
+    """Return what so many cores of this machine cost an hour; all of it where a GPU works."""
+    if config.price_per_hour is None or cores is None:
+        return config.price_per_hour
+    return config.price_per_hour * min(1.0, cores / this_machine().cores)
+
+
 def _measure(
     contenders: list[Contender], split: Split, config: BenchmarkConfig, threads: int, progress: Progress
 ) -> _Measured:
-    baseline = contenders[0]
+    baseline, todo = contenders[0], shapes(config)
+    others = [count for count in sorted(set(config.threads_sweep)) if count != threads]
+    budget = _Budget(config.max_seconds, [FIRST_SHAPE] + [1.0] * (len(todo) - 1 + len(others)))
     with ExitStack() as stack:
         # The control comes first: it reads every shared library from the disk, so that no load time pays for that.
-        control, _ = _start(stack, replace(baseline, name=CONTROL), threads, progress)
-        started = [_start(stack, contender, threads, progress) for contender in contenders]
+        control, _ = _start(stack, replace(baseline, name=CONTROL), split, threads, progress)
+        started = [_start(stack, contender, split, threads, progress) for contender in contenders]
         workers = [worker for worker, _ in started]
-        timings = _time(workers, control, baseline.name, split, config, progress)
-        return _Measured(
-            timings,
-            loaded={worker.name: loaded for worker, loaded in started},
-            memory={worker.name: int(worker.ask("memory")["peak_rss_bytes"]) for worker in workers},
-            logits={worker.name: logits_of(worker, split, progress) for worker in workers},
-        )
+        before = snapshot()
+        timings = _time(workers, control, contenders, todo, split, config, budget, progress)
+        busy = neighbours(before, snapshot())
+        loaded = {worker.name: answer for worker, answer in started}
+        memory = {worker.name: int(worker.ask("memory")["peak_rss_bytes"]) for worker in workers}
+        logits = {worker.name: logits_of(worker, split, progress) for worker in workers}
+    sweep = {count: _sweep(contenders, count, todo[0], split, config, budget, progress) for count in others}
+    if config.threads_sweep:
+        sweep[threads] = timings[0]
+    return _Measured(timings, dict(sorted(sweep.items())), busy, loaded, memory, logits)
+
+
+class _Budget:
+    """The seconds for all timing, dealt out by weight: what one measurement leaves, the later ones share."""
+
+    def __init__(self, seconds: float, weights: Sequence[float]) -> None:
+        self._left, self._weights = seconds, list(weights)
+
+    @contextmanager
+    def share(self) -> Iterator[float]:
+        """Give the next measurement its seconds, and count what it takes."""
+        start = time.perf_counter()
+        yield max(1.0, self._left) * self._weights[0] / sum(self._weights)
+        self._left -= time.perf_counter() - start
+        self._weights.pop(0)
 
 
 def _candidate(
@@ -153,6 +206,7 @@ def _candidate(
     measured: _Measured,
     split: Split,
     config: BenchmarkConfig,
+    threads: int,
 ) -> Candidate:
     name, is_baseline = contender.name, contender is baseline
     ours, theirs, loaded = answers[name], answers[baseline.name], measured.loaded[name]
@@ -161,6 +215,11 @@ def _candidate(
     intervals = {task.primary: score_estimate(ours, config.seed).interval}
     if loyal:
         intervals["label_loyalty"] = agreement_estimate(ours, theirs, config.seed).interval
+
+    def latency(timings: Timings, threads: int) -> Latency:
+        cores = threads if contender.device == "cpu" else None
+        return summarise(timings, name, baseline.name, config.seed, cores, _price(config, cores))
+
     return Candidate(
         name=name,
         path=contender.ref,
@@ -175,9 +234,12 @@ def _candidate(
         peak_rss_bytes=measured.memory[name],
         scores=task.score(ours.logits, ours.references),
         loyalty=loyal,
-        latency=tuple(summarise(timings, name, baseline.name, config.seed) for timings in measured.timings),
+        latency=tuple(latency(timings, threads) for timings in measured.timings),
         intervals=intervals,
         disagreement=None if is_baseline else disagreement(ours, theirs, split.texts),
+        role=contender.role,
+        first_answer_seconds=loaded["first_answer_seconds"],
+        sweep=tuple(Sweep(count, latency(timings, count)) for count, timings in measured.sweep.items()),
     )
 
 
@@ -189,11 +251,15 @@ def _environment(config: BenchmarkConfig) -> dict[str, Any]:
         "threads": config.threads or machine.cores,
         "cpu_quota": cpu_quota(),
         "versions": versions(),
-        "noise": {"load_average": list(psutil.getloadavg())},
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "preloaded": [Path(name).name for name in os.environ.get("LD_PRELOAD", "").replace(":", " ").split()],
+        "noise": {"load_average": list(psutil.getloadavg()), "governors": governors()},
     }
 
 
-def _start(stack: ExitStack, contender: Contender, threads: int, progress: Progress) -> tuple[Worker, dict[str, Any]]:
+def _start(
+    stack: ExitStack, contender: Contender, split: Split, threads: int, progress: Progress
+) -> tuple[Worker, dict[str, Any]]:
     progress.say(f"Loading {contender.name} in a process of its own")
     worker = stack.enter_context(Worker(contender.name, threads))
     loaded = worker.ask(
@@ -205,26 +271,53 @@ def _start(stack: ExitStack, contender: Contender, threads: int, progress: Progr
         threads=threads,
         device=contender.device,
     )
-    return worker, {**loaded, "load_seconds": time.perf_counter() - worker.started}
+    ready = time.perf_counter()
+    worker.ask("score", batches=[[split.texts[0]]])
+    answered = time.perf_counter()
+    return worker, {
+        **loaded, "load_seconds": ready - worker.started, "first_answer_seconds": answered - worker.started
+    }  # fmt: skip
 
 
 def _time(
-    workers: list[Worker], control: Worker, baseline: str, split: Split, config: BenchmarkConfig, progress: Progress
+    workers: list[Worker],
+    control: Worker,
+    contenders: Sequence[Contender],
+    todo: Sequence[Shape],
+    split: Split,
+    config: BenchmarkConfig,
+    budget: _Budget,
+    progress: Progress,
 ) -> list[Timings]:
-    """Time every shape in its share of what is left of the time; the control takes part in the first and is ended."""
-    end = time.perf_counter() + config.max_seconds
-    timings: list[Timings] = []
-    todo = shapes(config)
-    for position, shape in enumerate(todo):
-        first = position == 0
-        weight = FIRST_SHAPE if first else 1.0
-        seconds = max(1.0, end - time.perf_counter()) * weight / (weight + len(todo) - position - 1)
+    """Time every shape in its share of the time; the control takes part in the first and is ended."""
+    baseline, timings = contenders[0].name, list[Timings]()
+    judged = [one.name for one in contenders[1:] if one.role == "candidate"]
+    for shape in todo:
+        first = not timings
         taking_part = [*workers, control] if first else workers
-        limits = dict.fromkeys((worker.name for worker in workers[1:]), latency_limits(config)) if first else {}
-        timings.append(measure(taking_part, baseline, shape, split, config, seconds, limits, progress))
+        limits = dict.fromkeys(judged, latency_limits(config)) if first else {}
+        with budget.share() as seconds:
+            timings.append(measure(taking_part, baseline, shape, split, config, seconds, limits, progress))
         if first:
             control.close()
     return timings
+
+
+def _sweep(
+    contenders: list[Contender],
+    threads: int,
+    shape: Shape,
+    split: Split,
+    config: BenchmarkConfig,
+    budget: _Budget,
+    progress: Progress,
+) -> Timings:
+    """Time one shape in new processes of so many threads: thread pools take their size when they are made."""
+    progress.say(f"{threads} thread{'s' * (threads != 1)}")
+    with ExitStack() as stack:
+        workers = [_start(stack, contender, split, threads, progress)[0] for contender in contenders]
+        with budget.share() as seconds:
+            return measure(workers, contenders[0].name, shape, split, config, seconds, {}, progress)
 
 
 def _noise(timings: Timings, baseline: str, seed: int) -> dict[float, Estimate]:

@@ -27,6 +27,11 @@ class Estimate:
         """Return half the interval's width, as a share of the value."""
         return (self.interval[1] - self.interval[0]) / 2 / self.value
 
+    def widened(self, noise: Interval) -> "Estimate":
+        """Widen a ratio by what that of two equals may be: a noisy machine decides nothing that is close."""
+        low, high = self.interval
+        return Estimate(self.value, (low * min(1.0, noise[0]), high * max(1.0, noise[1])))
+
 
 def quantile_ratio(candidate: Array, baseline: Array, quantile: float, seed: int) -> Estimate:
     """Estimate the ratio of a quantile of two sets of times that were taken in the same rounds.

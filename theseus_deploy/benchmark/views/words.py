@@ -266,20 +266,14 @@ def gate_interval(gate: Gate) -> str:
     return f"[{gate_value(gate, gate.interval[0])}, {gate_value(gate, gate.interval[1])}]"
 
 
-def at_most(gate: Gate) -> bool:
-    """Tell whether a gate's limit is an upper one."""
-    return gate.name != "label-loyalty"
-
-
 def margin(gate: Gate) -> float:
     """Return how far the interval's worse end stays inside the limit; negative where it reaches beyond."""
-    low, high = gate.interval
-    return gate.limit - high if at_most(gate) else low - gate.limit
+    return gate.margin
 
 
 def limit(gate: Gate) -> str:
     """Write a gate's limit with its direction."""
-    return f"{'≤' if at_most(gate) else '≥'} {gate.limit:g}"
+    return f"{'≤' if gate.at_most else '≥'} {gate.limit:g}"
 
 
 def gate_line(gate: Gate) -> str:
@@ -307,9 +301,10 @@ def noise_line(report: BenchmarkReport) -> str:
     low, high = noise["interval"]
     load = noise["load_average"][0]
     restless = "" if low <= 1 <= high and (high - low) / 2 <= RESTLESS else f" {TOO_NOISY}"
+    remarks = " ".join(["", *noise.get("remarks", ())])
     return (
         f"Noise: the baseline against a second process of itself reads {times(noise['aa_p50_ratio'])}x "
-        f"[{times(low)}, {times(high)}]; the load average was {load:.1f} at the start.{restless}"
+        f"[{times(low)}, {times(high)}]; the load average was {load:.1f} at the start.{restless}{remarks}"
     )
 
 
