@@ -214,7 +214,9 @@ class BenchmarkConfig(Config):
     Every batch size is also measured at the data's own lengths, tokenisation included. `min_samples` is for each
     candidate and shape; `max_seconds` is for all the timing together; `max_rows` bounds the rows that are scored.
     `threads_sweep` measures the first shape with each of these numbers of threads as well; `price_per_hour` is that of
-    all cores that this program may use.
+    all cores that this program may use. `bf16` measures checkpoints in bfloat16 as well, `reference` a checkpoint that
+    is the baseline in the bundles' runtime as well. `cuda_graphs` belongs to bundles on a GPU. `against` is an earlier
+    report, and `max_regression_ratio` limits how much slower than there a candidate may be.
     """
 
     batch: tuple[int, ...] = (1, 8)
@@ -225,8 +227,13 @@ class BenchmarkConfig(Config):
     max_rows: int | None = None
     threads_sweep: tuple[int, ...] = ()
     price_per_hour: float | None = None
+    bf16: bool = False
+    reference: bool = True
+    cuda_graphs: bool = False
+    against: str | None = None
     max_p50_ratio: float | None = None
     max_p95_ratio: float | None = None
+    max_regression_ratio: float | None = None
     max_metric_drop: float | None = None
     min_label_loyalty: float | None = None
     max_size_ratio: float | None = None
@@ -245,6 +252,14 @@ class BenchmarkConfig(Config):
         self._at_least("max_p50_ratio", 0)
         self._at_least("max_p95_ratio", 0)
         self._at_least("max_size_ratio", 0)
+        self._at_least("max_regression_ratio", 0)
+        if self.max_regression_ratio is not None and self.against is None:
+            raise ConfigError(
+                f"--max-regression-ratio {self.max_regression_ratio} has nothing to compare with; give an earlier "
+                "report with --against previous.json"
+            )
+        if self.cuda_graphs and self.device != "cuda":
+            raise ConfigError(f"--cuda-graphs with --device {self.device}; use --device cuda, or leave it out")
         self._within("max_metric_drop", 0, 1)
         self._within("min_label_loyalty", 0, 1)
 

@@ -1,9 +1,10 @@
 """A recipe -> the stages in order. A stage whose inputs and configuration have not changed is not run again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, TypeVar
 
 from theseus_deploy import glue
@@ -11,7 +12,7 @@ from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
-from theseus_deploy.errors import ConfigError, suggest
+from theseus_deploy.errors import ConfigError, ExportError, suggest
 from theseus_deploy.progress import SILENT, Progress
 
 C = TypeVar("C", bound=Config)
@@ -190,7 +191,7 @@ def _benchmark(
     files: tuple[Path, ...],
     progress: Progress,
 ) -> BenchmarkReport:
-    from theseus_deploy.benchmark.stage import benchmark_paths, request
+    from theseus_deploy.benchmark.stage import request
     from theseus_deploy.benchmark.views import save
 
     if all(path.is_file() for path in files):
@@ -198,9 +199,40 @@ def _benchmark(
         if report.request == request(candidates, baseline, recipe.data, recipe.text, recipe.label, config):
             progress.say("nothing changed, kept")
             return report
-    report = benchmark_paths(candidates, baseline, recipe.data, recipe.text, recipe.label, config, progress)
+    report = benchmark_with_reference(candidates, baseline, recipe.data, recipe.text, recipe.label, config, progress)
     save(report, files)
     return report
+
+
+def benchmark_with_reference(
+    candidates: Sequence[str],
+    baseline: str,
+    data: str,
+    text: tuple[str, ...] | None,
+    label: str | None,
+    config: BenchmarkConfig,
+    progress: Progress = SILENT,
+) -> BenchmarkReport:
+    """Benchmark, with the baseline in the bundles' runtime as well, unless a candidate is that or nobody wants it.
+
+    Raises:
+        TheseusError: as `benchmark.stage.benchmark_paths`, and what keeps the baseline from being exported.
+    """
+    from theseus_deploy.benchmark.contender import lacks_reference
+    from theseus_deploy.benchmark.stage import benchmark_paths
+    from theseus_deploy.export.stage import export_checkpoint
+
+    with TemporaryDirectory() as place:
+        references = []
+        if lacks_reference(candidates, baseline, config):
+            progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
+            folder = Path(place) / f"{Path(baseline).name}-onnx-fp32"
+            wanted = ExportConfig(seed=config.seed, threads=config.threads)
+            try:
+                references = [str(export_checkpoint(baseline, folder, wanted, progress=progress).path)]
+            except ExportError as error:
+                raise ExportError(f"{error}; or leave the exported baseline out with --no-reference") from error
+        return benchmark_paths(candidates, baseline, data, text, label, config, progress, references)
 
 
 def _columns(value: Any) -> tuple[str, ...] | None:

@@ -38,6 +38,16 @@ def command(
     runtime: Annotated[
         Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")
     ] = BenchmarkConfig.runtime,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Measure checkpoints in bfloat16 as well, where the CPU computes in it.")
+    ] = BenchmarkConfig.bf16,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            help="Beside bundles, measure the baseline exported to fp32 ONNX as well, judged by no gate: what the "
+            "runtime gains is not what compression gains."
+        ),
+    ] = BenchmarkConfig.reference,
     min_samples: Annotated[
         int, typer.Option(help="Samples at least, of every candidate at every shape.")
     ] = BenchmarkConfig.min_samples,
@@ -49,11 +59,24 @@ def command(
         list[Path] | None,
         typer.Option(help="Write the report: .json, .md, .html or .xml (JUnit). Repeatable.", metavar="FILE"),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="An earlier report of the same machine, versions, baseline and data: what has changed since.",
+            metavar="FILE.json",
+        ),
+    ] = BenchmarkConfig.against,
     max_p50_ratio: Annotated[
         float | None, typer.Option(help="Median latency over the baseline's.", rich_help_panel=GATES)
     ] = None,
     max_p95_ratio: Annotated[
         float | None, typer.Option(help="95th percentile over the baseline's.", rich_help_panel=GATES)
+    ] = None,
+    max_regression_ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Ratio of medians over that in --against: 1.1 is a tenth slower than then.", rich_help_panel=GATES
+        ),
     ] = None,
     max_metric_drop: Annotated[
         float | None, typer.Option(help="Loss of the metric that decides, 0.01 is a point.", rich_help_panel=GATES)
@@ -68,6 +91,12 @@ def command(
         float | None, typer.Option(help="Weights on disk over the baseline's.", rich_help_panel=GATES)
     ] = None,
     device: opt.DeviceOption = BenchmarkConfig.device,
+    cuda_graphs: Annotated[
+        bool,
+        typer.Option(
+            "--cuda-graphs", help="Capture and replay bundles on a GPU; torch does not.", rich_help_panel=opt.MACHINE
+        ),
+    ] = BenchmarkConfig.cuda_graphs,
     threads: opt.Threads = BenchmarkConfig.threads,
     seed: opt.Seed = BenchmarkConfig.seed,
     json: opt.Json = False,
@@ -80,13 +109,15 @@ def command(
 
         theseus benchmark bundle --baseline predecessor --data reviews/ --max-p50-ratio 0.5 --report report.html
     """
-    from theseus_deploy.benchmark.stage import benchmark_paths
     from theseus_deploy.benchmark.views import check_suffixes, save
+    from theseus_deploy.pipeline import benchmark_with_reference
 
     lists = {"batch": batch, "sequence": sequence, "threads_sweep": threads_sweep}
     numbers = {name: opt.numbers(value, f"--{name.replace('_', '-')}") for name, value in lists.items()}
     config = opt.config_from(BenchmarkConfig, {**locals(), **numbers})
     check_suffixes(report or [])
-    found = benchmark_paths(candidates, baseline, data, opt.words(text), label, config, console.progress(quiet))
+    found = benchmark_with_reference(
+        candidates, baseline, data, opt.words(text), label, config, console.progress(quiet)
+    )
     save(found, report or [])
     raise typer.Exit(console.print_report(found, json))

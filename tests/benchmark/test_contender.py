@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import make_bert
-from theseus_deploy.benchmark.contender import line_up
+from theseus_deploy.benchmark.contender import lacks_reference, line_up
+from theseus_deploy.benchmark.cuda import CudaGraph
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.machine import Machine, this_machine
 
 AUTO = BenchmarkConfig()
 
@@ -35,9 +38,57 @@ def test_a_runtime_that_cannot_run_a_candidate_is_refused(tiny_bert: Path, fp32_
         line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(runtime="openvino"))
 
 
-def test_a_bundle_has_no_gpu_yet(tiny_bert: Path, fp32_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--device cuda: .* runs in onnxruntime on the CPU only; use --device cpu"):
-        line_up(str(tiny_bert), [str(fp32_bundle)], BenchmarkConfig(device="cuda"))
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(tiny_bert: Path, fp32_bundle: Path) -> None:
+    with pytest.raises(ModelError, match=r"--device cuda, but torch sees no GPU here; use --device cpu"):
+        line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(device="cuda"))
+    with pytest.raises(ConfigError, match=r"--device cuda, but this onnxruntime has only .*CPU.*; use --device cpu"):
+        line_up(str(fp32_bundle), [str(fp32_bundle)], BenchmarkConfig(device="cuda"))
+    with pytest.raises(ConfigError, match=r"--device cuda, but this onnxruntime"):
+        CudaGraph(fp32_bundle / "model.onnx", threads=1)
+
+
+def test_a_runtime_without_a_gpu_is_refused(tiny_bert: Path, fp32_bundle: Path) -> None:
+    config = BenchmarkConfig(device="cuda", runtime="openvino")
+    with pytest.raises(ConfigError, match=r"--device cuda: .* runs in openvino on the CPU only; use --device cpu"):
+        line_up(str(fp32_bundle), [str(fp32_bundle)], config)
+
+
+def test_cuda_graphs_want_a_gpu() -> None:
+    with pytest.raises(ConfigError, match="--cuda-graphs with --device auto; use --device cuda"):
+        BenchmarkConfig(cuda_graphs=True)
+
+
+@pytest.mark.skipif(not this_machine().native_bf16, reason="this CPU has no bfloat16")
+def test_checkpoints_are_measured_in_bf16_as_well(tiny_bert: Path, fp32_bundle: Path, successor: Path) -> None:
+    found = line_up(str(tiny_bert), [str(fp32_bundle), str(successor)], BenchmarkConfig(bf16=True))
+    assert [one.precision for one in found] == ["fp32"] * 3 + ["bf16"] * 2
+    assert [one.role for one in found] == ["candidate"] * 3 + ["reference", "candidate"]
+    assert found[4].name == "compressed (torch bf16)"
+    assert len({one.name for one in found}) == 5
+    with pytest.raises(ConfigError, match="--bf16 is for checkpoints, and 0 were given"):
+        line_up(str(fp32_bundle), [str(fp32_bundle)], BenchmarkConfig(bf16=True))
+
+
+def test_bf16_is_refused_where_it_is_imitated(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Machine("an old CPU", ("avx2",), 2)
+    monkeypatch.setattr("theseus_deploy.benchmark.contender.this_machine", lambda: old)
+    with pytest.raises(ConfigError, match=r"--bf16, but an old CPU \(avx2\) only imitates it, slower than fp32"):
+        line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(bf16=True))
+
+
+def test_a_reference_is_the_baseline_beside_bundles(
+    tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, successor: Path, successor_bundle: Path
+) -> None:
+    base = str(tiny_bert)
+    assert lacks_reference([str(int8_bundle)], base, AUTO)
+    assert lacks_reference([str(successor_bundle)], base, AUTO)
+    assert not lacks_reference([str(int8_bundle), str(fp32_bundle)], base, AUTO)
+    assert not lacks_reference([str(successor)], base, AUTO)
+    assert not lacks_reference([str(int8_bundle)], str(fp32_bundle), AUTO)
+    assert not lacks_reference([str(int8_bundle)], base, BenchmarkConfig(reference=False))
+    found = line_up(base, [str(int8_bundle)], AUTO, [str(fp32_bundle)])
+    assert [one.role for one in found] == ["candidate", "candidate", "reference"]
 
 
 def test_names_are_short_and_differ(tiny_bert: Path, tmp_path: Path) -> None:

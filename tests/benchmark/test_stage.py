@@ -23,6 +23,7 @@ from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint
+from theseus_deploy.pipeline import benchmark_with_reference
 from theseus_deploy.predictor import Predictor
 
 CONFIG = BenchmarkConfig(
@@ -205,6 +206,45 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
             watcher,
         )
     assert watcher.told == []
+
+
+def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
+    """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""
+    config = BenchmarkConfig(
+        batch=(4,), min_samples=5, max_seconds=1, threads=1, max_size_ratio=1.0, bf16=this_machine().native_bf16
+    )
+    watcher = Watcher()
+    report = benchmark_with_reference([str(successor_bundle)], str(tiny_bert), str(corpus), None, None, config, watcher)
+    roles = {one.name: one.role for one in report.candidates}
+    (exported,) = (one for one in report.candidates if one.runtime == "onnxruntime" and one.role == "reference")
+    assert exported.name == f"{tiny_bert.name}-onnx-fp32 (onnxruntime)"
+    assert (exported.path, exported.precision) == (str(tiny_bert), "fp32")
+    assert exported.scores == report.baseline.scores
+    assert {gate.candidate for gate in report.gates} == {name for name in roles if roles[name] == "candidate"}
+    halves = [one for one in report.candidates if one.precision == "bf16"]
+    for one in halves:
+        assert (one.runtime, one.role) == ("torch", "reference")
+        assert one.loyalty is not None
+        assert 0.9 < one.loyalty.probability < 1 - 1e-6  # near the baseline, and not it
+    assert any(line.startswith(f"Exporting {tiny_bert} to fp32 ONNX") for line in watcher.told)
+    assert report.request == request([str(successor_bundle)], str(tiny_bert), str(corpus), None, None, config)
+
+
+def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:
+    config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1)
+    folders = [str(fp32_bundle)], str(fp32_bundle), str(corpus), None, None
+    before = tmp_path / "before.json"
+    benchmark_paths(*folders, config).save(before)
+    report = benchmark_paths(*folders, replace(config, against=str(before), max_regression_ratio=1000.0))
+    assert report.against is not None
+    (change,) = report.against.changes
+    assert (change.candidate, change.score_before) == (
+        report.candidates[0].name,
+        report.candidates[0].scores["accuracy"],
+    )
+    assert [(gate.name, gate.value, gate.verdict) for gate in report.gates] == [
+        ("regression-ratio", change.ratio, "pass")
+    ]
 
 
 def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -> None:

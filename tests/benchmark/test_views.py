@@ -159,6 +159,15 @@ def test_terminal_fits_80_columns(gates: tuple[Gate, ...]) -> None:
         assert value in out.getvalue()
 
 
+def test_a_reference_is_shown_and_never_wins() -> None:
+    report = make_report("a (torch)", "b (torch)")
+    slow, fast = report.candidates
+    assert words.winner(report) == fast
+    referred = replace(report, candidates=(slow, replace(fast, role="reference")))
+    assert words.winner(referred) == slow
+    assert "b (torch)" in markdown.render(referred)
+
+
 def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
     report = make_report("a (torch)", "b (torch)")
     best = words.winner(report)

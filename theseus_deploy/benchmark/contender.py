@@ -7,9 +7,10 @@ from pathlib import Path
 
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.benchmark.report import Role
-from theseus_deploy.benchmark.runtimes import RUNTIMES, FolderKind, runtime_for
+from theseus_deploy.benchmark.runtimes import BF16, RUNTIMES, FolderKind, runtime_for
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.machine import this_machine
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
@@ -34,9 +35,18 @@ class Contender:
     positions: float
     role: Role = "candidate"
 
+    @property
+    def where(self) -> str:
+        """Say in what it runs, as its name has it."""
+        return f"{self.runtime} bf16" if self.precision == BF16 else self.runtime
 
-def line_up(baseline: str, candidates: Sequence[str], config: BenchmarkConfig) -> list[Contender]:
-    """Find and check the baseline and the candidates, in this order, and give them names that differ.
+
+def line_up(
+    baseline: str, candidates: Sequence[str], config: BenchmarkConfig, references: Sequence[str] = ()
+) -> list[Contender]:
+    """Find and check the baseline, the candidates and the references, in this order, and give them names that differ.
+
+    A reference is the baseline in another form; what else is asked of checkpoints in bf16 comes last.
 
     Raises:
         ConfigError: no candidate; a runtime, device, label set or length that does not go with the rest.
@@ -47,9 +57,39 @@ def line_up(baseline: str, candidates: Sequence[str], config: BenchmarkConfig) -
         raise ConfigError("0 candidates were given; give at least 1 checkpoint or bundle to compare with the baseline")
     refs = [baseline, *candidates]
     found = [_find(ref, config, is_baseline=position == 0) for position, ref in enumerate(refs)]
+    found += [replace(_find(ref, config, is_baseline=False), role="reference") for ref in references]
+    if config.device == "cuda":
+        for runtime in {contender.runtime for contender in found}:
+            RUNTIMES[runtime].check_gpu()
+    if config.bf16:
+        found += _in_bf16(found)
     for contender in found[1:]:
         _check_labels(contender, found[0])
     return _with_names(_with_one_length(found, config))
+
+
+def lacks_reference(candidates: Sequence[str], baseline: str, config: BenchmarkConfig) -> bool:
+    """Tell whether bundles are compared with a checkpoint, and none of them is that checkpoint in fp32."""
+    first, *others = line_up(baseline, candidates, replace(config, bf16=False))
+    bundles = [Artifact.open(one.path).manifest for one in others if RUNTIMES[one.runtime].kind == "bundle"]
+    return (
+        config.reference
+        and bool(bundles)
+        and RUNTIMES[first.runtime].kind == "checkpoint"
+        and not any(
+            one.precision == "fp32" and one.parent is not None and one.parent.sha256 == first.sha256 for one in bundles
+        )
+    )
+
+
+def _in_bf16(contenders: list[Contender]) -> list[Contender]:
+    checkpoints = [one for one in contenders if RUNTIMES[one.runtime].kind == "checkpoint"]
+    machine = this_machine()
+    if not checkpoints:
+        raise ConfigError("--bf16 is for checkpoints, and 0 were given; give one, or leave it out")
+    if checkpoints[0].device == "cpu" and not machine.native_bf16:
+        raise ConfigError(f"--bf16, but {machine} only imitates it, slower than fp32; leave it out")
+    return [replace(one, precision=BF16, role="reference" if one is contenders[0] else one.role) for one in checkpoints]
 
 
 def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
@@ -69,7 +109,7 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
         path = checkpoint.path
     manifest = artifact.manifest if artifact else None
     return Contender(
-        name=f"{path.resolve().name if Path(ref).is_dir() else Path(ref).name} ({runtime})",
+        name=path.resolve().name if Path(ref).is_dir() else Path(ref).name,
         ref=ref,
         path=path,
         sha256=fingerprint(path),
@@ -113,18 +153,18 @@ def _with_one_length(contenders: list[Contender], config: BenchmarkConfig) -> li
 
 def _with_names(contenders: list[Contender]) -> list[Contender]:
     """Tell folders of the same name apart by the folders they lie in, and the same folder by a number."""
-    folders = {(contender.path.resolve(), contender.runtime): contender.name for contender in contenders}
+    folders = {(one.path.resolve(), one.where): f"{one.name} ({one.where})" for one in contenders}
     depth = 1
     while len(set(folders.values())) < len(folders):
         depth += 1
         taken = Counter(folders.values())
-        for (path, runtime), name in folders.items():
+        for (path, where), name in folders.items():
             if taken[name] > 1:
-                folders[path, runtime] = f"{'/'.join(path.parts[-depth:])} ({runtime})"
+                folders[path, where] = f"{'/'.join(path.parts[-depth:])} ({where})"
     seen = Counter[str]()
     unique = []
     for contender in contenders:
-        name = folders[contender.path.resolve(), contender.runtime]
+        name = folders[contender.path.resolve(), contender.where]
         seen[name] += 1
         unique.append(replace(contender, name=name if seen[name] == 1 else f"{name} #{seen[name]}"))
     return unique

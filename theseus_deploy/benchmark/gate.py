@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
-from theseus_deploy.benchmark.report import Candidate, Gate, Verdict
+from theseus_deploy.benchmark.report import Candidate, Change, Gate, Verdict
 from theseus_deploy.benchmark.stats import Estimate, Interval
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
@@ -16,7 +16,7 @@ TAIL_SAMPLES = 20  # below it nothing was measured beyond the 95th percentile
 
 @dataclass(frozen=True)
 class Evidence:
-    """A candidate, the baseline, their answers, and the seed of what is resampled.
+    """A candidate, the baseline, their answers, the seed of what is resampled, and the change since an earlier report.
 
     `noise` maps a quantile to the interval of its ratio between two processes of the baseline.
     """
@@ -27,6 +27,7 @@ class Evidence:
     baseline_answers: Answers
     noise: Mapping[float, Interval]
     seed: int
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ def _p95_ratio(evidence: Evidence) -> Estimate:
     return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.noise[0.95])
 
 
+def _regression_ratio(evidence: Evidence) -> Estimate:
+    assert evidence.change is not None  # a limit on the change asks for the report that it is to be seen against
+    return Estimate(evidence.change.ratio, evidence.change.interval)
+
+
 def _metric_drop(evidence: Evidence) -> Estimate:
     return drop_estimate(evidence.answers, evidence.baseline_answers, evidence.seed)
 
@@ -74,6 +80,7 @@ def _size_ratio(evidence: Evidence) -> Estimate:
 RULES: dict[str, Rule] = {
     "p50-ratio": Rule("max_p50_ratio", _p50_ratio),
     "p95-ratio": Rule("max_p95_ratio", _p95_ratio, samples=TAIL_SAMPLES),
+    "regression-ratio": Rule("max_regression_ratio", _regression_ratio),
     "metric-drop": Rule("max_metric_drop", _metric_drop),
     "label-loyalty": Rule("min_label_loyalty", _label_loyalty, at_most=False),
     "size-ratio": Rule("max_size_ratio", _size_ratio),
@@ -94,10 +101,10 @@ def check_gates(config: BenchmarkConfig, task: Task) -> None:
         )
 
 
-def latency_limits(config: BenchmarkConfig) -> dict[float, float]:
-    """Return the limits on ratios of latency that were asked, by their quantile."""
-    limits = {quantile: getattr(config, field) for quantile, field in QUANTILES.items()}
-    return {quantile: limit for quantile, limit in limits.items() if limit is not None}
+def latency_limits(config: BenchmarkConfig, regression_limit: float | None = None) -> list[tuple[float, float]]:
+    """Return what a candidate's ratios of latency will be judged by: quantiles and their limits."""
+    limits = [(quantile, getattr(config, field)) for quantile, field in QUANTILES.items()]
+    return [(quantile, limit) for quantile, limit in [*limits, (0.5, regression_limit)] if limit is not None]
 
 
 def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, ...]:
@@ -111,5 +118,5 @@ def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, 
             found = rule.estimate(one)
             enough = len(one.candidate.latency[0].samples) >= rule.samples
             verdict = rule.verdict(found, limit) if enough else "inconclusive"
-            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict, rule.at_most))
+            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict))
     return tuple(gates)

@@ -27,7 +27,7 @@ WARM_SHARE = 0.15  # of a shape's time, for all workers together
 WARM_BATCHES = 8
 SECONDS_AN_HOUR = 3600
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
-Limits = Mapping[str, Mapping[float, float]]  # by worker and quantile: what its ratio will be judged by
+Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _known(timings: Timings, baseline: str, seed: int, limits: Limits) -> bool:
     for name in timings.seconds.keys() - {baseline}:
         if timings.ratio(name, baseline, 0.5, seed).half_width > NARROW:
             return False
-        for quantile, limit in limits.get(name, {}).items():
+        for quantile, limit in limits.get(name, ()):
             noise = timings.ratio(CONTROL, baseline, quantile, seed).interval
             low, high = timings.ratio(name, baseline, quantile, seed).widened(noise).interval
             if low <= limit < high:

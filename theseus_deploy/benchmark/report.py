@@ -155,7 +155,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit, an upper one if `at_most`, and what was found: `interval` is what decides, `value` is its point."""
+    """A limit and what was found: `interval` is what decides, `value` is its point."""
 
     name: str
     candidate: str
@@ -163,7 +163,11 @@ class Gate:
     value: float
     interval: tuple[float, float]
     verdict: Verdict
-    at_most: bool = True
+
+    @property
+    def at_most(self) -> bool:
+        """Tell whether the limit is an upper one."""
+        return self.name != "label-loyalty"
 
     @property
     def margin(self) -> float:
@@ -177,9 +181,33 @@ class Gate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Gate":
-        """Read what `to_json` wrote, or an older version, whose one lower limit was that of loyalty."""
-        read = {"interval": tuple(data["interval"]), "at_most": data.get("at_most", data["name"] != "label-loyalty")}
-        return cls(**{**{name: value for name, value in data.items() if name != "margin"}, **read})
+        """Read what `to_json` wrote."""
+        read = {name: value for name, value in data.items() if name != "margin"}
+        return cls(**{**read, "interval": tuple(data["interval"])})
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a candidate since an earlier report: its ratio of medians to the baseline, score and size then.
+
+    `ratio` is its ratio to the baseline now over that of `before`, above 1 where it became slower; the 95 % interval is
+    widened by the noise floors of both reports.
+    """
+
+    candidate: str
+    before: float
+    score_before: float
+    bytes_before: int
+    ratio: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Against:
+    """The earlier report, and what changed since, of candidates of the same names."""
+
+    path: str
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True)
@@ -192,6 +220,7 @@ class BenchmarkReport:
     baseline: Candidate
     candidates: tuple[Candidate, ...]
     gates: tuple[Gate, ...]
+    against: Against | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -242,6 +271,7 @@ class BenchmarkReport:
                 baseline=_candidate(data["baseline"]),
                 candidates=tuple(_candidate(item) for item in data["candidates"]),
                 gates=tuple(map(Gate.from_json, data["gates"])),
+                against=_against(found) if (found := data.get("against")) else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
@@ -258,6 +288,11 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
         "sweep": tuple(Sweep(item["threads"], _latency(item["latency"])) for item in data.get("sweep", ())),
     }
     return Candidate(**{**data, **read})
+
+
+def _against(data: Mapping[str, Any]) -> Against:
+    changes = (Change(**{**item, "interval": tuple(item["interval"])}) for item in data["changes"])
+    return Against(data["path"], tuple(changes))
 
 
 def _disagreement(data: Mapping[str, Any]) -> Disagreement:

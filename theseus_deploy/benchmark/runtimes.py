@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from theseus_deploy.benchmark.cuda import CudaGraph, check_gpu
 from theseus_deploy.errors import ConfigError, ModelError
 from theseus_deploy.words import Words
 
@@ -23,6 +24,7 @@ Texts = Sequence[tuple[str, ...]]
 Encoded = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
 FolderKind = Literal["checkpoint", "bundle"]
+BF16 = "bf16"
 
 
 class Session(Protocol):
@@ -44,9 +46,11 @@ class Session(Protocol):
 
 
 class TorchSession:
-    """A checkpoint in PyTorch: fp32, inference mode, the attention kernel that transformers chooses (SDPA)."""
+    """A checkpoint in PyTorch: fp32 or bf16, inference mode, the attention kernel that transformers chooses (SDPA)."""
 
-    def __init__(self, path: str, ref: str, max_length: int, threads: int, device: str) -> None:
+    def __init__(
+        self, path: str, ref: str, max_length: int, threads: int, device: str, precision: str = "fp32", **_: Any
+    ) -> None:
         import torch
 
         from theseus_deploy.models import Checkpoint, torch_device
@@ -55,7 +59,7 @@ class TorchSession:
         checkpoint = Checkpoint(ref, Path(path), artifact=None)  # the parent has checked the files' hashes
         self._device = torch_device(device)
         model: Any = checkpoint.trained()
-        self._model = model.eval().to(self._device)
+        self._model = model.eval().to(self._device, torch.bfloat16 if precision == BF16 else None)
         self._words = checkpoint.task.tags_words
         self._tokenizer = checkpoint.tokenizer(words=self._words)
         self._max_length = max_length
@@ -71,7 +75,7 @@ class TorchSession:
 
         with torch.inference_mode():
             inputs = {name: torch.from_numpy(values).to(self._device) for name, values in encoded.items()}
-            logits: Logits = self._model(**inputs).logits.cpu().numpy()
+            logits: Logits = self._model(**inputs).logits.float().cpu().numpy()
         return logits
 
     def answer(self, texts: Texts) -> list[Logits]:
@@ -93,13 +97,23 @@ class TorchSession:
 
 
 class BundleSession:
-    """A bundle as production answers with it, in ONNX Runtime or in what `load_graph` opens."""
+    """A bundle as production answers with it, in ONNX Runtime, on a GPU or not, or in what `load_graph` opens."""
 
     parameters: int | None = None
 
-    def __init__(self, path: str, threads: int, load_graph: Callable[[Path, int], Any] | None = None, **_: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        load_graph: Callable[[Path, int], Any] | None = None,
+        device: str = "cpu",
+        cuda_graphs: bool = False,
+        **_: Any,
+    ) -> None:
         from theseus_deploy.predictor import Predictor
 
+        if device == "cuda":
+            load_graph = partial(CudaGraph, capture=cuda_graphs)
         self._predictor = Predictor(path, threads, load=load_graph)
 
     def encode(self, texts: Texts) -> Encoded:
@@ -149,19 +163,29 @@ class OpenVinoGraph:
         return [np.array(answer[name]) for name in outputs]
 
 
+def _check_torch() -> None:
+    from theseus_deploy.models import torch_device
+
+    torch_device("cuda")
+
+
 @dataclass(frozen=True)
 class Runtime:
-    """What a runtime takes, where it runs, the package it needs, and how it loads a candidate."""
+    """What a runtime takes, where it runs, the package it needs, and how it loads a candidate.
+
+    `check_gpu` refuses a GPU that the runtime cannot use.
+    """
 
     kind: FolderKind
     devices: tuple[str, ...]
     package: str
     load: Callable[..., Session]
+    check_gpu: Callable[[], object] = tuple
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "torch": Runtime("checkpoint", ("cpu", "cuda"), "torch", TorchSession),
-    "onnxruntime": Runtime("bundle", ("cpu",), "onnxruntime", BundleSession),
+    "torch": Runtime("checkpoint", ("cpu", "cuda"), "torch", TorchSession, _check_torch),
+    "onnxruntime": Runtime("bundle", ("cpu", "cuda"), "onnxruntime", BundleSession, check_gpu),
     "openvino": Runtime("bundle", ("cpu",), "openvino", partial(BundleSession, load_graph=OpenVinoGraph)),
 }
 DEFAULT: Mapping[FolderKind, str] = {"checkpoint": "torch", "bundle": "onnxruntime"}

@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 
 from theseus_deploy.benchmark.accuracy import Answers, logits_of, loyalty
+from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
 from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.disagreement import disagreement
 from theseus_deploy.benchmark.gate import QUANTILES, Evidence, check_gates, judge, latency_limits
-from theseus_deploy.benchmark.latency import CONTROL, Shape, Timings, measure, shapes, summarise
+from theseus_deploy.benchmark.latency import CONTROL, Limits, Shape, Timings, measure, shapes, summarise
 from theseus_deploy.benchmark.noise import governors, neighbours, remarks, snapshot
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Sweep
@@ -38,9 +39,10 @@ def benchmark_paths(
     label: str | None,
     config: BenchmarkConfig,
     progress: Progress = SILENT,
+    references: Sequence[str] = (),
 ) -> BenchmarkReport:
-    """Open the data with the baseline's columns, and benchmark."""
-    contenders = line_up(baseline, candidates, config)
+    """Open the data with the baseline's columns, and benchmark; references are measured, and judged by no gate."""
+    contenders = line_up(baseline, candidates, config, references)
     return _benchmark(contenders, open_data(data, text, label, contenders[0].task), config, progress)
 
 
@@ -55,7 +57,7 @@ def request(
     """Put together all that a report depends on but the machine: equal to the `request` of a report that answers it."""
     contenders = line_up(baseline, candidates, config)
     corpus = open_data(data, text, label, contenders[0].task)
-    folders = [contender.sha256 for contender in contenders]
+    folders = [one.sha256 for one in contenders if one.role == "candidate"]
     return {"folders": folders, "data": corpus.sha256, "config": config.to_json()}
 
 
@@ -104,7 +106,22 @@ def _benchmark(
     if task.tags_words and not any(references):
         raise DataError(f"{corpus.ref} ({split.name}) has no word in {len(split)} rows; add rows, or raise --max-rows")
     environment = _environment(config)
-    measured = _measure(contenders, split, config, environment["threads"], progress)
+    data = {
+        "ref": corpus.ref,
+        "sha256": corpus.sha256,
+        "split": split.name,
+        "rows": len(split),
+        "max_length": task.max_length,
+        "kind": task.kind,
+        "metric": task.primary,
+    }
+    earlier = open_earlier(config, contenders, environment, data, shapes(config)[0])
+    limits = {
+        one.name: latency_limits(config, regression_limit(earlier, one.name, config.max_regression_ratio))
+        for one in contenders[1:]
+        if one.role == "candidate"
+    }
+    measured = _measure(contenders, split, config, environment["threads"], limits, progress)
     answers = {name: Answers(task, references, logits) for name, logits in measured.logits.items()}
     first, *others = (
         _candidate(contender, baseline, answers, measured, split, config, environment["threads"])
@@ -112,8 +129,10 @@ def _benchmark(
     )
     noise = _noise(measured.timings[0], baseline.name, config.seed)
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
+    against = compare(earlier, str(config.against), first, others, floor[0.5], config.seed) if earlier else None
+    changes = {change.candidate: change for change in against.changes} if against else {}
     evidence = [
-        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed)
+        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name))
         for one in others
         if one.role == "candidate"
     ]
@@ -128,20 +147,12 @@ def _benchmark(
     environment["noise"]["remarks"] = remarks(environment)
     return BenchmarkReport(
         environment=environment,
-        data={
-            "ref": corpus.ref,
-            "sha256": corpus.sha256,
-            "split": split.name,
-            "rows": len(split),
-            "items": len(answers[first.name].logits),
-            "max_length": task.max_length,
-            "kind": task.kind,
-            "metric": task.primary,
-        },
+        data={**data, "items": len(answers[first.name].logits)},
         config=config.to_json(),
         baseline=first,
         candidates=tuple(others),
         gates=judge(config, evidence),
+        against=against,
     )
 
 
@@ -162,18 +173,23 @@ def _price(config: BenchmarkConfig, cores: int | None) -> float | None:
 
 
 def _measure(
-    contenders: list[Contender], split: Split, config: BenchmarkConfig, threads: int, progress: Progress
+    contenders: list[Contender],
+    split: Split,
+    config: BenchmarkConfig,
+    threads: int,
+    limits: Limits,
+    progress: Progress,
 ) -> _Measured:
     baseline, todo = contenders[0], shapes(config)
     others = [count for count in sorted(set(config.threads_sweep)) if count != threads]
     budget = _Budget(config.max_seconds, [FIRST_SHAPE] + [1.0] * (len(todo) - 1 + len(others)))
     with ExitStack() as stack:
         # The control comes first: it reads every shared library from the disk, so that no load time pays for that.
-        control, _ = _start(stack, replace(baseline, name=CONTROL), split, threads, progress)
-        started = [_start(stack, contender, split, threads, progress) for contender in contenders]
+        control, _ = _start(stack, replace(baseline, name=CONTROL), split, config, threads, progress)
+        started = [_start(stack, contender, split, config, threads, progress) for contender in contenders]
         workers = [worker for worker, _ in started]
         before = snapshot()
-        timings = _time(workers, control, contenders, todo, split, config, budget, progress)
+        timings = _time(workers, control, baseline.name, todo, split, config, budget, limits, progress)
         busy = neighbours(before, snapshot())
         loaded = {worker.name: answer for worker, answer in started}
         memory = {worker.name: int(worker.ask("memory")["peak_rss_bytes"]) for worker in workers}
@@ -222,7 +238,7 @@ def _candidate(
 
     return Candidate(
         name=name,
-        path=contender.ref,
+        path=contender.ref if contender.role == "candidate" else baseline.ref,
         sha256=contender.sha256,
         runtime=contender.runtime,
         device=contender.device,
@@ -258,7 +274,12 @@ def _environment(config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _start(
-    stack: ExitStack, contender: Contender, split: Split, threads: int, progress: Progress
+    stack: ExitStack,
+    contender: Contender,
+    split: Split,
+    config: BenchmarkConfig,
+    threads: int,
+    progress: Progress,
 ) -> tuple[Worker, dict[str, Any]]:
     progress.say(f"Loading {contender.name} in a process of its own")
     worker = stack.enter_context(Worker(contender.name, threads))
@@ -270,6 +291,8 @@ def _start(
         max_length=contender.task.max_length,
         threads=threads,
         device=contender.device,
+        precision=contender.precision,
+        cuda_graphs=config.cuda_graphs,
     )
     ready = time.perf_counter()
     worker.ask("score", batches=[[split.texts[0]]])
@@ -282,22 +305,22 @@ def _start(
 def _time(
     workers: list[Worker],
     control: Worker,
-    contenders: Sequence[Contender],
+    baseline: str,
     todo: Sequence[Shape],
     split: Split,
     config: BenchmarkConfig,
     budget: _Budget,
+    limits: Limits,
     progress: Progress,
 ) -> list[Timings]:
     """Time every shape in its share of the time; the control takes part in the first and is ended."""
-    baseline, timings = contenders[0].name, list[Timings]()
-    judged = [one.name for one in contenders[1:] if one.role == "candidate"]
+    timings: list[Timings] = []
     for shape in todo:
         first = not timings
         taking_part = [*workers, control] if first else workers
-        limits = dict.fromkeys(judged, latency_limits(config)) if first else {}
+        judged = limits if first else {}
         with budget.share() as seconds:
-            timings.append(measure(taking_part, baseline, shape, split, config, seconds, limits, progress))
+            timings.append(measure(taking_part, baseline, shape, split, config, seconds, judged, progress))
         if first:
             control.close()
     return timings
@@ -315,7 +338,7 @@ def _sweep(
     """Time one shape in new processes of so many threads: thread pools take their size when they are made."""
     progress.say(f"{threads} thread{'s' * (threads != 1)}")
     with ExitStack() as stack:
-        workers = [_start(stack, contender, split, threads, progress)[0] for contender in contenders]
+        workers = [_start(stack, contender, split, config, threads, progress)[0] for contender in contenders]
         with budget.share() as seconds:
             return measure(workers, contenders[0].name, shape, split, config, seconds, {}, progress)
 

@@ -40,18 +40,18 @@ def quantile_ratio(candidate: Array, baseline: Array, quantile: float, seed: int
     slows a whole round down (a neighbour, the clock) cancels out. The percentiles are expanded for few rounds
     (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.1): plain ones cover too little.
     """
-    rounds = len(candidate)
-    draw = np.random.default_rng(seed)
-    ratios = np.empty(RESAMPLES)
-    step = max(1, CHUNK // candidate.size)
-    for start in range(0, RESAMPLES, step):
-        chosen = draw.integers(rounds, size=(min(step, RESAMPLES - start), rounds))
-        above = np.quantile(candidate[chosen].reshape(len(chosen), -1), quantile, axis=1)
-        below = np.quantile(baseline[chosen].reshape(len(chosen), -1), quantile, axis=1)
-        ratios[start : start + len(chosen)] = above / below
-    value = np.quantile(candidate, quantile) / np.quantile(baseline, quantile)
-    low, high = np.quantile(ratios, _tails(rounds))
-    return Estimate(float(value), (min(float(low), float(value)), max(float(high), float(value))))
+    return _estimate(
+        _ratio(candidate, baseline, quantile), _ratios(candidate, baseline, quantile, seed), len(candidate)
+    )
+
+
+def quantile_ratio_change(
+    now: tuple[Array, Array], before: tuple[Array, Array], quantile: float, seed: int
+) -> Estimate:
+    """Estimate the factor between two ratios as `quantile_ratio` has them, each of a candidate and its baseline."""
+    values = [_ratio(*pair, quantile) for pair in (now, before)]
+    drawn = [_ratios(*pair, quantile, seed + place) for place, pair in enumerate((now, before))]
+    return _estimate(values[0] / values[1], drawn[0] / drawn[1], min(len(now[0]), len(before[0])))
 
 
 def share(hits: NDArray[np.bool_]) -> Estimate:
@@ -92,8 +92,7 @@ def bootstrap(measure: Callable[[Array], Array], inputs: Array, unseen: int, see
         for start in range(0, RESAMPLES, step)
     ]
     value = float(measure(np.append(inputs, np.zeros(unseen))[None])[0])
-    low, high = np.quantile(np.concatenate(values), _tails(round(float(inputs.sum()))))
-    return Estimate(value, (min(float(low), value), max(float(high), value)))
+    return _estimate(value, np.concatenate(values), round(float(inputs.sum())))
 
 
 def correlation(weights: Array, first: Array, second: Array) -> Array:
@@ -119,6 +118,30 @@ def ranks(weights: Array, series: Array) -> Array:
     drawn = np.add.reduceat(weights[:, order], firsts, axis=1)
     found: Array = (drawn.cumsum(axis=1) - (drawn - 1) / 2)[:, place]
     return found
+
+
+def _ratio(candidate: Array, baseline: Array, quantile: float) -> float:
+    return float(np.quantile(candidate, quantile) / np.quantile(baseline, quantile))
+
+
+def _ratios(candidate: Array, baseline: Array, quantile: float, seed: int) -> Array:
+    """Return the ratio in each of many resamples of the rounds."""
+    rounds = len(candidate)
+    draw = np.random.default_rng(seed)
+    ratios = np.empty(RESAMPLES)
+    step = max(1, CHUNK // candidate.size)
+    for start in range(0, RESAMPLES, step):
+        chosen = draw.integers(rounds, size=(min(step, RESAMPLES - start), rounds))
+        above = np.quantile(candidate[chosen].reshape(len(chosen), -1), quantile, axis=1)
+        below = np.quantile(baseline[chosen].reshape(len(chosen), -1), quantile, axis=1)
+        ratios[start : start + len(chosen)] = above / below
+    return ratios
+
+
+def _estimate(value: float, resampled: Array, count: int) -> Estimate:
+    """Take the interval from resampled values of `count` independent things; it holds the value itself."""
+    low, high = np.quantile(resampled, _tails(count))
+    return Estimate(value, (min(float(low), value), max(float(high), value)))
 
 
 def _tails(count: int) -> NDArray[Any]:

@@ -202,9 +202,9 @@ def ratio_cell(latency: Latency) -> str:
 
 
 def undefeated(report: BenchmarkReport) -> list[Candidate]:
-    """Return the candidates that passed every gate, in their order; without gates, all of them."""
+    """Return the candidates that passed every gate, in their order; without gates, all of them, references never."""
     stopped = {gate.candidate for gate in report.gates if gate.verdict != "pass"}
-    return [one for one in report.candidates if one.name not in stopped]
+    return [one for one in report.candidates if one.name not in stopped and one.role == "candidate"]
 
 
 def winner(report: BenchmarkReport) -> Candidate | None:

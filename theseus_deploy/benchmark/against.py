@@ -1,0 +1,116 @@
+"""What changed since an earlier report: refused where it was made in another environment, for then nothing is known."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from theseus_deploy.benchmark.contender import Contender
+from theseus_deploy.benchmark.latency import Shape
+from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change
+from theseus_deploy.benchmark.stats import Array, Interval, quantile_ratio_change
+from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.errors import ConfigError
+
+ENVIRONMENT = ("cpu", "isa", "cores", "threads", "cpu_quota")
+DATA = ("sha256", "split", "rows")
+SHOWN = 5  # differences that an error names
+
+
+def open_earlier(
+    config: BenchmarkConfig,
+    contenders: Sequence[Contender],
+    environment: Mapping[str, Any],
+    data: Mapping[str, Any],
+    shape: Shape,
+) -> BenchmarkReport | None:
+    """Read the report to compare with, if one was given, and check that it can be compared with.
+
+    Raises:
+        ArtifactError: it is no report.
+        ConfigError: its machine, versions, baseline, data or first shape are others, or it knows no candidate; with a
+            gate on the change, not all of them.
+    """
+    if config.against is None:
+        return None
+    earlier = BenchmarkReport.open(Path(config.against))
+    then = _facts(earlier.environment, earlier.baseline, earlier.data, _shape(earlier))
+    now = _facts(environment, contenders[0], data, shape)
+    if other := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+        shown = "; ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in other[:SHOWN])
+        raise ConfigError(
+            f"--against {config.against} was measured otherwise ({shown}); compare reports of one environment, or "
+            "measure the earlier candidate beside the new one"
+        )
+    known = [one.name for one in earlier.candidates]
+    judged = [one.name for one in contenders[1:] if one.role == "candidate"]
+    missing = [name for name in judged if name not in known]
+    if missing and (config.max_regression_ratio is not None or missing == judged):
+        raise ConfigError(
+            f"--against {config.against} does not know {', '.join(missing)}, only {', '.join(known)}; give a candidate "
+            "the name of the folder that was measured then"
+        )
+    return earlier
+
+
+def regression_limit(earlier: BenchmarkReport | None, name: str, limit: float | None) -> float | None:
+    """Return the ratio to the baseline beyond which a candidate is slower than it was by more than the limit."""
+    before = {one.name: one.latency[0].ratio.p50 for one in earlier.candidates} if earlier else {}
+    return None if limit is None or name not in before else limit * before[name]
+
+
+def compare(
+    earlier: BenchmarkReport,
+    path: str,
+    baseline: Candidate,
+    candidates: Sequence[Candidate],
+    noise: Interval,
+    seed: int,
+) -> Against:
+    """Compare ratios to the baseline with those that candidates of the same names had in the earlier report.
+
+    Intervals are widened by the noise floors of both reports; `noise` is that of now.
+    """
+    before = {one.name: one for one in earlier.candidates}
+    low, high = earlier.environment["noise"]["interval"]
+    changes = []
+    for one in candidates:
+        if was := before.get(one.name):
+            ours, theirs = (_rounds(one), _rounds(baseline)), (_rounds(was), _rounds(earlier.baseline))
+            found = quantile_ratio_change(ours, theirs, 0.5, seed).widened(noise).widened((1 / high, 1 / low))
+            changes.append(
+                Change(
+                    candidate=one.name,
+                    before=was.latency[0].ratio.p50,
+                    score_before=was.scores[earlier.data["metric"]],
+                    bytes_before=was.bytes,
+                    ratio=found.value,
+                    interval=found.interval,
+                )
+            )
+    return Against(path, tuple(changes))
+
+
+def _facts(
+    environment: Mapping[str, Any], baseline: Contender | Candidate, data: Mapping[str, Any], shape: Shape
+) -> dict[str, Any]:
+    """Gather what two reports must have in common: a ratio to the baseline means something on one machine only."""
+    return {
+        **{name: environment.get(name) for name in ENVIRONMENT},
+        **environment["versions"],
+        "baseline": baseline.sha256[:12],
+        "runtime": f"{baseline.runtime} on {baseline.device}",
+        **{f"data {name}": data[name] for name in DATA},
+        "shape": str(shape),
+    }
+
+
+def _shape(report: BenchmarkReport) -> Shape:
+    first = report.baseline.latency[0]
+    return Shape(first.batch, first.sequence)
+
+
+def _rounds(one: Candidate) -> Array:
+    first = one.latency[0]
+    return np.array(first.samples).reshape(first.rounds, -1)
