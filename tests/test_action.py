@@ -1,0 +1,107 @@
+"""The GitHub Action does what it says: its script is run by bash, with the true program, as a runner would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from theseus_deploy.benchmark.report import BenchmarkReport
+
+ROOT = Path(__file__).parents[1]
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
+EXAMPLE = yaml.safe_load((ROOT / "examples" / "benchmark-workflow.yml").read_text())
+QUICK = "--batch 4 --min-samples 5 --max-seconds 1 --threads 1 --no-reference"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the action's script is bash")
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> dict[str, str]:
+    """What GitHub sets for a step, with `theseus` on the PATH as an installation puts it there."""
+    program = tmp_path / "bin" / "theseus"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m theseus_deploy_cli.main "$@"\n')
+    program.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}",
+        "GITHUB_ACTION_PATH": str(ROOT),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "REPORTS": str(tmp_path / "reports"),
+    }
+
+
+def step() -> dict[str, Any]:
+    return next(step for step in ACTION["runs"]["steps"] if step.get("id") == "benchmark")
+
+
+def run(runner: dict[str, str], bundle: Path, corpus: Path, **inputs: str) -> subprocess.CompletedProcess[str]:
+    defaults = {"CANDIDATES": f"  {bundle}\n\n", "BASELINE": str(bundle), "DATA": str(corpus), "UNDECIDED": "fail"}
+    environment = {**runner, **defaults, **inputs}
+    assert environment.keys() >= step()["env"].keys()
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step()["run"]],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_failed_gate_fails_the_job_and_leaves_its_reports(
+    runner: dict[str, str], fp32_bundle: Path, corpus: Path
+) -> None:
+    ran = run(runner, fp32_bundle, corpus, GATES=f"--max-size-ratio 0.5\n{QUICK}")
+    assert ran.returncode == 3, ran.stderr
+    assert Path(runner["GITHUB_OUTPUT"]).read_text() == "verdict=fail\n"
+    reports = Path(runner["REPORTS"])
+    assert {path.name for path in reports.iterdir()} == {"report.json", "report.md", "report.html", "report.xml"}
+    assert Path(runner["GITHUB_STEP_SUMMARY"]).read_text() == (reports / "report.md").read_text()
+    assert BenchmarkReport.open(reports / "report.json").verdict == "fail"
+
+
+def test_a_wrong_request_is_no_verdict(runner: dict[str, str], fp32_bundle: Path, tmp_path: Path) -> None:
+    ran = run(runner, fp32_bundle, tmp_path / "nowhere", GATES="")
+    assert ran.returncode == 2
+    assert "nowhere does not exist" in ran.stderr
+    assert not Path(runner["GITHUB_OUTPUT"]).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("gate", "undecided", "code", "verdict"),
+    [
+        ("--max-size-ratio 1.0", "fail", 0, "pass"),
+        ("", "fail", 0, ""),
+        ("--max-metric-drop 0.0001", "fail", 4, "inconclusive"),
+        ("--max-metric-drop 0.0001", "warn", 0, "inconclusive"),
+    ],
+)
+def test_every_verdict_reaches_the_job(
+    runner: dict[str, str], fp32_bundle: Path, corpus: Path, gate: str, undecided: str, code: int, verdict: str
+) -> None:
+    ran = run(runner, fp32_bundle, corpus, GATES=f"{gate}\n{QUICK}", UNDECIDED=undecided)
+    assert ran.returncode == code, ran.stderr
+    assert Path(runner["GITHUB_OUTPUT"]).read_text() == f"verdict={verdict}\n"
+    assert ("::warning::" in ran.stdout) == (undecided == "warn")
+
+
+def test_the_script_explains_itself(runner: dict[str, str]) -> None:
+    script = ROOT / "benchmarks" / "ci_gate.sh"
+    ran = subprocess.run(["bash", script], env=runner, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "ci_gate.sh: 0 arguments, at least 2 are needed" in ran.stderr
+
+
+def test_inputs_never_become_shell_code() -> None:
+    for one in ACTION["runs"]["steps"]:
+        assert "${{" not in one.get("run", "")
+
+
+def test_the_example_gives_the_action_what_it_takes() -> None:
+    (used,) = (one for one in EXAMPLE["jobs"]["benchmark"]["steps"] if "theseus-deploy" in one.get("uses", ""))
+    required = {name for name, one in ACTION["inputs"].items() if one.get("required")}
+    assert required <= used["with"].keys() <= ACTION["inputs"].keys()
