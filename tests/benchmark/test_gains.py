@@ -1,0 +1,73 @@
+"""A gain is a product of steps between candidates that differ in one thing."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tests.benchmark.reports import make_report
+from theseus_deploy.benchmark.gains import gain
+from theseus_deploy.benchmark.report import BenchmarkReport
+
+PLACES = {  # runtime, layers, precision, in the order of the times: each half as slow as the one before
+    "original (torch)": ("torch", 6, "fp32"),
+    "original-onnx (onnxruntime)": ("onnxruntime", 6, "fp32"),
+    "small-onnx (onnxruntime)": ("onnxruntime", 3, "fp32"),
+    "small-int8 (onnxruntime)": ("onnxruntime", 3, "int8-dynamic"),
+}
+
+
+def measured(*names: str) -> BenchmarkReport:
+    report = make_report("b", "c", "d")
+    first, *rest = (
+        replace(one, runtime=runtime, layers=layers, parameters=layers * 100, precision=precision, name=name)
+        for one, (name, (runtime, layers, precision)) in zip(
+            (report.baseline, *report.candidates), PLACES.items(), strict=True
+        )
+    )
+    return replace(report, baseline=first, candidates=tuple(one for one in rest if one.name in names))
+
+
+def test_the_factors_multiply_to_the_whole() -> None:
+    report = measured(*PLACES)
+    found = gain(report, report.candidates[2])
+    assert [step.changes for step in found.steps] == [("runtime",), ("compression",), ("quantisation",)]
+    assert [step.end.name for step in found.steps] == list(PLACES)[1:]
+    whole = 1 / report.candidates[2].latency[0].ratio.p50
+    assert math.prod(step.speedup.value for step in found.steps) == pytest.approx(whole)
+    assert sum(found.share(step) or 0 for step in found.steps) == pytest.approx(1)
+    for step in found.steps:
+        low, high = step.speedup.interval
+        assert 1.7 < low < step.speedup.value < high < 2.3
+    assert found.gaps == ()
+
+
+def test_what_was_not_measured_leaves_one_factor_and_is_named() -> None:
+    report = measured("small-int8 (onnxruntime)")
+    found = gain(report, report.candidates[0])
+    assert [step.changes for step in found.steps] == [("runtime", "compression", "quantisation")]
+    assert [(gap.model.name, gap.runtime, gap.precision) for gap in found.gaps] == [
+        ("original (torch)", "onnxruntime", "fp32"),
+        ("small-int8 (onnxruntime)", "onnxruntime", "fp32"),
+    ]
+
+
+def test_the_way_goes_over_what_was_measured() -> None:
+    report = measured("small-onnx (onnxruntime)", "small-int8 (onnxruntime)")
+    found = gain(report, report.candidates[1])
+    assert [step.changes for step in found.steps] == [("runtime", "compression"), ("quantisation",)]
+    assert [(gap.model.name, gap.runtime) for gap in found.gaps] == [("original (torch)", "onnxruntime")]
+    small = replace(report.candidates[0], runtime="torch", name="small (torch)")
+    found = gain(replace(report, candidates=(small, report.candidates[1])), report.candidates[1])
+    assert [step.changes for step in found.steps] == [("compression",), ("runtime", "quantisation")]
+    assert found.steps[0].end is small
+
+
+def test_where_nothing_is_faster_nothing_is_shared_out() -> None:
+    report = measured("original-onnx (onnxruntime)")
+    swapped = replace(report, baseline=report.candidates[0], candidates=(report.baseline,))
+    same = replace(report.baseline, runtime="onnxruntime", name="again")
+    assert gain(replace(swapped, candidates=(same,)), same).steps == ()
+    slower = gain(swapped, report.baseline)
+    assert [step.changes for step in slower.steps] == [("runtime",)]
+    assert slower.share(slower.steps[0]) is None
