@@ -24,7 +24,8 @@ def demo() -> str:
     """Return what the demo measured."""
     report = BenchmarkReport.open(RESULT)
     source = "From [`benchmarks/results/demo.json`](benchmarks/results/demo.json), made by `make demo`."
-    return f"{summary(report)}\n\n{words.method_line(report)} {words.noise_line(report)} {source}"
+    conditions = f"{words.method_line(report)} {words.noise_line(report)} {source}"
+    return f"{summary(report)}\n\n{words.gain_line(report)}\n\n{conditions}"
 
 
 def compress_speed() -> str:

@@ -55,7 +55,8 @@ def test_html_is_whole_and_fetches_nothing() -> None:
     assert page.fetched == []
     assert page.scripts == 1
     assert not re.search(r"https?://|@import|url\(", text)
-    assert text.count("<svg") == 2 * (1 + len(SHAPES)) + len(GATES)
+    forest, waterfall, pareto, everyone = 1, 1, 1, 3
+    assert text.count("<svg") == 2 * (forest + waterfall + len(SHAPES) + pareto) + len(GATES) + everyone
 
 
 def test_html_escapes_a_hostile_name() -> None:
@@ -125,7 +126,7 @@ def test_markdown_keeps_its_tables_whatever_the_name() -> None:
     assert "<script>" not in text
     table = [line for line in text.splitlines() if line.startswith("|")]
     widths = [len(re.findall(r"(?<!\\)\|", line)) for line in table]
-    assert set(widths) == {11, 7, 8}
+    assert set(widths) == {11, 7, 6, 9}
 
 
 def test_markdown_begins_with_the_verdict_and_the_winner() -> None:
@@ -176,7 +177,9 @@ def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
     held = replace(report, gates=(replace(GATES[1], candidate="b (torch)"),))
     assert words.winner_line(held).startswith("a (torch) is 2.")
     everyone = tuple(replace(GATES[1], candidate=name) for name in ("a (torch)", "b (torch)"))
-    assert words.winner_line(replace(report, gates=everyone)) == "No candidate passed every gate."
+    assert words.winner_line(replace(report, gates=everyone)) == (
+        "No candidate passed every gate; the fastest, b (torch), was stopped by metric-drop."
+    )
     swapped = replace(report, baseline=report.candidates[1], candidates=(report.candidates[1],))
     slow = replace(swapped.candidates[0].latency[0], ratio=report.baseline.latency[0].ratio)
     slower = replace(swapped, candidates=(replace(swapped.candidates[0], latency=(slow,)),))
@@ -212,17 +215,78 @@ def test_decimal_points_stand_in_one_column() -> None:
 
 
 def test_plots_survive_samples_without_spread() -> None:
-    times = np.full(10, 5.0)
-    drawn = plots.distributions([plots.Distribution("a", times, 5.0, 5.0, "other")], 360)
+    times, label = np.full(30, 5.0), plots.Label("a", "(torch)", "other")
+    drawn = plots.distributions([plots.Distribution(label, times, 5.0, 5.0)], 360)
     assert "nan" not in drawn
-    assert "nan" not in plots.pareto([plots.Point("a", 5.0, 0.0, "other")], "accuracy", 360)
+    assert "nan" not in plots.pareto([plots.Point(label, 5.0, 0.0)], "accuracy", 360)
+    assert "nan" not in plots.forest([("a shape", [plots.Fork(label, 1.0, (1.0, 1.0), "1x")])], (1.0, 1.0), [], 360)
+    assert "nan" not in plots.waterfall([plots.Fall(label, 5.0, 5.0, "1x")], 360)
+
+
+def test_few_samples_have_no_density_and_what_is_beyond_the_axis_is_counted() -> None:
+    label, draw = plots.Label("a", "(torch)", "other"), np.random.default_rng(1)
+
+    def drawn(times: np.ndarray) -> str:
+        return plots.distributions([plots.Distribution(label, times, 5.0, 5.1)], 1040)
+
+    many = draw.uniform(4.9, 5.1, 1000)
+    assert "polygon" in drawn(many)
+    assert "more, to" not in drawn(many)
+    assert "2 more, to 90.0 ms" in drawn(np.append(many, [70.0, 90.0]))
+    assert "polygon" not in drawn(many[:19])
+    assert drawn(np.linspace(4, 6, 19)).split('class="strip"')[1].split("/>")[0].count("M") == 19
+
+
+def test_the_forest_has_the_noise_behind_its_first_shape_and_the_limits() -> None:
+    fork = plots.Fork(plots.Label("a", "(torch)", "winner"), 0.5, (0.45, 0.55), "0.50x [0.45, 0.55]")
+    drawn = plots.forest([("one", [fork]), ("two", [fork])], (0.97, 1.04), [0.6], 1040)
+    assert drawn.count('class="band"') == drawn.count('class="limit"') == 1
+    assert drawn.count('class="one"') == 2
+    assert drawn.count(">0.50x [0.45, 0.55]</text>") == 2
+
+
+def test_too_few_samples_have_no_tail() -> None:
+    latency = make_report().baseline.latency[0]
+    assert len(latency.samples) == 48
+    assert [words.percentile(latency, name) for name in ("p50", "p95", "p99")] == [latency.p50, latency.p95, None]
+
+
+def test_every_view_says_where_the_gain_came_from_and_what_was_not_measured() -> None:
+    report = make_report()
+    together = replace(report.candidates[0], layers=2, parameters=500, precision="int8-dynamic")
+    views = {"html": html.render, "markdown": markdown.render, "terminal": printed, "junit": junit.render}
+    for name, render in views.items():
+        alone, mixed = (
+            " ".join(render(one).replace("\\", "").split()) for one in (report, replace(report, candidates=(together,)))
+        )
+        assert re.search(r"small \(onnxruntime\) is ([\d.]+)x as fast: runtime \1x \[1\.\d\d, 2\.\d\d\]\.", alone), name
+        assert "x as fast: runtime, compression and quantisation together 1.98x [" in mixed, name
+        assert (
+            "To tell runtime, compression and quantisation apart, measure base’s model in onnxruntime fp32 and small’s "
+            "model in onnxruntime fp32 as well."
+        ) in mixed, name
+    assert "torch → onnxruntime, 4 → 2 layers, fp32 → int8-dynamic" in html.render(
+        replace(report, candidates=(together,))
+    )
+
+
+def test_the_ledger_of_size_says_how_much_less_each_is() -> None:
+    text = html.render(make_report())
+    ledger = text[text.index("Ledger of size") : text.index("Every shape")]
+    assert "−0.0" in ledger
+    assert "0.50x" in ledger
+    assert "100% of the greatest" in ledger
+    assert "50% of the greatest" in ledger
 
 
 def test_the_front_leaves_out_what_is_beaten() -> None:
     report = make_report("a (torch)", "b (torch)")
-    points = [plots.Point(one.name, one.latency[0].p50, one.scores["accuracy"], "other") for one in report.candidates]
-    beaten = plots.Point("slow and wrong", 1.0, 0.1, "other")
-    assert {point.name for point in plots._front([*points, beaten])} == {"a (torch)", "b (torch)"}
+    points = [
+        plots.Point(plots.Label(*words.name_parts(one), "other"), one.latency[0].p50, one.scores["accuracy"])
+        for one in report.candidates
+    ]
+    beaten = plots.Point(plots.Label("slow and wrong", "", "other"), 1.0, 0.1)
+    assert {point.label.name for point in plots._front([*points, beaten])} == {"a", "b"}
 
 
 def test_save_writes_each_kind_and_the_json_is_the_truth(tmp_path: Path) -> None:

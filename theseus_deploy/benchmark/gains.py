@@ -84,7 +84,7 @@ def gain(report: BenchmarkReport, candidate: Candidate) -> Gain:
 
 
 def _corner(one: Candidate) -> Corner:
-    """Return runtime, model and precision. Times depend on a model's shape alone, which these two numbers tell apart."""
+    """Return runtime, model and precision. Times depend on a model's shape alone, which two numbers tell apart."""
     return ((one.runtime, one.device), (one.layers, one.parameters), one.precision)
 
 

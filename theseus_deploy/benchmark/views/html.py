@@ -1,5 +1,6 @@
 """The report as one HTML file: no network, light and dark, printable. The look is in `report.html.j2`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -7,19 +8,21 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate
 from theseus_deploy.benchmark.views import plots, words
 
 WIDE, NARROW = 1040, 360  # each plot is drawn twice, so that its letters keep their size on a phone
 MOST_PAIRS = 20  # of labels that two models exchange, in the page; the JSON has all
 FIGURE_SPACE = "\N{FIGURE SPACE}"  # as wide as a digit
+PERCENTILES = ("p50", "p90", "p95", "p99")
 
 
 @dataclass(frozen=True)
 class Cell:
     """What a table shows, the number it sorts by, and what stands below in small letters."""
 
-    text: str
+    text: str | Markup
     sort: float | str
     below: str = ""
 
@@ -32,6 +35,11 @@ class Plot:
     wide: Markup
     narrow: Markup
 
+    @classmethod
+    def of(cls, title: str, draw: Callable[[int], Markup]) -> "Plot":
+        """Draw for both widths."""
+        return cls(title, draw(WIDE), draw(NARROW))
+
 
 def render(report: BenchmarkReport) -> str:
     """Return the report as HTML."""
@@ -40,14 +48,15 @@ def render(report: BenchmarkReport) -> str:
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         report=report,
-        verdict=words.verdict_line(report),
-        winner=words.winner_line(report),
-        method=words.method_line(report),
-        noise=words.noise_line(report),
         columns=words.columns(report),
         rows=_rows(report),
         gates=[_gate(gate) for gate in report.gates],
+        forest=_forest(report),
+        steps=_steps(report),
+        waterfall=_waterfall(report),
+        sizes=_sizes(report),
         shapes=_shapes(report),
+        percentiles=PERCENTILES,
         pareto=_pareto(report),
         most=MOST_PAIRS,
         disagreements=[one for one in report.candidates if one.disagreement],
@@ -62,6 +71,14 @@ def _everyone(report: BenchmarkReport) -> tuple[Candidate, ...]:
 
 def _kind(report: BenchmarkReport, one: Candidate) -> str:
     return "baseline" if one is report.baseline else "winner" if one is words.winner(report) else "other"
+
+
+def _label(report: BenchmarkReport, one: Candidate) -> plots.Label:
+    return plots.Label(*words.name_parts(one), _kind(report, one))
+
+
+def _name(one: Candidate) -> Cell:
+    return Cell(words.plain(one.name), words.plain(one.name))
 
 
 def _rows(report: BenchmarkReport) -> list[tuple[str, str, dict[str, Cell]]]:
@@ -95,25 +112,103 @@ def _gate(gate: Gate) -> dict[str, object]:
     }
 
 
+def _forest(report: BenchmarkReport) -> Plot:
+    blocks = [
+        (
+            words.shape(latency).capitalize(),
+            [
+                plots.Fork(_label(report, one), ratio.p50, ratio.interval, words.ratio_cell(one.latency[position]))
+                for one in report.candidates
+                for ratio in [one.latency[position].ratio]
+            ],
+        )
+        for position, latency in enumerate(report.baseline.latency)
+    ]
+    low, high = report.environment["noise"]["interval"]
+    limits = sorted({gate.limit for gate in report.gates if gate.name == "p50-ratio"})
+    return Plot.of("Ratios", lambda width: plots.forest(blocks, (low, high), limits, width))
+
+
+def _steps(report: BenchmarkReport) -> list[dict[str, Cell]]:
+    """List what each candidate's gain is made of, a row a step: how long it takes and weighs after it, and scores."""
+    metric = report.data["metric"]
+    rows = []
+    for one in report.candidates:
+        found = gain(report, one)
+        for number, step in enumerate(found.steps):
+            share, after = found.share(step), step.end
+            rows.append(
+                {
+                    "candidate": Cell(words.plain(one.name), f"{words.plain(one.name)} {number}"),
+                    "step": Cell(words.changes(step), words.changes(step), words.change_detail(step)),
+                    "factor": Cell(words.factor(step), step.speedup.value),
+                    "share": Cell("–", -1.0) if share is None else Cell(f"{share:.0%}".replace("-", "−"), share),
+                    "time": Cell(words.milliseconds(after.latency[0].p50), after.latency[0].p50),
+                    "size": Cell(words.megabytes(after.bytes), after.bytes),
+                    "metric": Cell(f"{after.scores[metric]:.3f}", after.scores[metric]),
+                }
+            )
+    return rows
+
+
+def _waterfall(report: BenchmarkReport) -> Plot | None:
+    found = gain(report, words.hero(report))
+    falls = [
+        plots.Fall(
+            plots.Label(words.changes(step).capitalize(), words.change_detail(step), _kind(report, found.candidate)),
+            step.start.latency[0].p50 * 1e3,
+            step.end.latency[0].p50 * 1e3,
+            words.factor(step) + ("" if (share := found.share(step)) is None else f", {share:.0%}"),
+        )
+        for step in found.steps
+    ]
+    return Plot.of("Gain", lambda width: plots.waterfall(falls, width)) if falls else None
+
+
+def _sizes(report: BenchmarkReport) -> list[dict[str, Cell]]:
+    everyone = _everyone(report)
+    most, base = max(one.bytes for one in everyone), report.baseline.bytes
+    return [
+        {
+            "candidate": _name(one),
+            "layers": Cell(str(one.layers), one.layers),
+            "parameters": Cell(f"{one.parameters:,}", one.parameters),
+            "precision": Cell(one.precision, one.precision),
+            "bits": Cell(words.digits(8 * one.bytes / one.parameters), one.bytes / one.parameters),
+            "size": Cell(words.megabytes(one.bytes), one.bytes),
+            "picture": Cell(plots.bar(one.bytes, most, _kind(report, one)), one.bytes),
+            "less": Cell(
+                "–" if one is report.baseline else f"{(one.bytes - base) / 1e6:+,.1f}".replace("-", "−"),
+                one.bytes - base,
+            ),
+            "ratio": Cell("1 (baseline)" if one is report.baseline else f"{words.times(one.bytes / base)}x", one.bytes),
+        }
+        for one in everyone
+    ]
+
+
 def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
     rows = []
     for position, first in enumerate(report.baseline.latency):
         everyone = [(one, one.latency[position]) for one in _everyone(report)]
+        values = {name: [words.percentile(latency, name) for _, latency in everyone] for name in PERCENTILES}
         texts = {
-            name: words.aligned([words.milliseconds(getattr(latency, name)) for _, latency in everyone], FIGURE_SPACE)
-            for name in ("p50", "p90", "p95", "p99", "mean")
+            name: words.aligned(
+                ["–" if value is None else words.milliseconds(value) for value in values[name]], FIGURE_SPACE
+            )
+            for name in PERCENTILES
         }
         for number, (one, latency) in enumerate(everyone):
             rows.append(
                 {
                     "shape": Cell(words.shape(first), position),
-                    "candidate": Cell(words.plain(one.name), words.plain(one.name)),
-                    **{name: Cell(texts[name][number], getattr(latency, name)) for name in texts},
+                    "candidate": _name(one),
+                    **{name: Cell(texts[name][number], values[name][number] or -1.0) for name in PERCENTILES},
                     "rate": Cell(words.digits(latency.per_second), latency.per_second),
                     "ratio": Cell(
                         "1 (baseline)" if one is report.baseline else words.ratio_cell(latency), latency.ratio.p50
                     ),
-                    "samples": Cell(f"{len(latency.samples):,}", len(latency.samples)),
+                    "samples": Cell(f"{len(latency.samples):,}", len(latency.samples), f"{latency.rounds} rounds"),
                 }
             )
     return rows
@@ -124,18 +219,15 @@ def _distributions(report: BenchmarkReport, position: int) -> Plot:
     for one in _everyone(report):
         latency = one.latency[position]
         samples = np.array(latency.samples) * 1e3
-        rows.append(
-            plots.Distribution(words.plain(one.name), samples, latency.p50 * 1e3, latency.p95 * 1e3, _kind(report, one))
-        )
+        rows.append(plots.Distribution(_label(report, one), samples, latency.p50 * 1e3, latency.p95 * 1e3))
     title = words.shape(report.baseline.latency[position])
-    return Plot(title, plots.distributions(rows, WIDE), plots.distributions(rows, NARROW))
+    return Plot.of(title, lambda width: plots.distributions(rows, width))
 
 
 def _pareto(report: BenchmarkReport) -> Plot:
-    metric = report.data["metric"]
+    metric, name = report.data["metric"], words.metric_name(report)
     points = [
-        plots.Point(words.plain(one.name), one.latency[0].p50 * 1e3, one.scores[metric], _kind(report, one))
+        plots.Point(_label(report, one), one.latency[0].p50 * 1e3, one.scores[metric], one.intervals.get(metric))
         for one in _everyone(report)
     ]
-    name = words.metric_name(report)
-    return Plot(f"{name} against latency", plots.pareto(points, name, WIDE), plots.pareto(points, name, NARROW))
+    return Plot.of(f"{name} against latency", lambda width: plots.pareto(points, name, width))

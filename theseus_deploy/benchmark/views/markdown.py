@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import words
 
@@ -36,16 +37,18 @@ def render(report: BenchmarkReport) -> str:
             )
         )
     shapes = _table(
-        ["shape", "candidate", "p50 ms", "p95 ms", "p99 ms", "per second", "ratio [95 %]"],
+        ["shape", "candidate", "p50 ms", "p95 ms", "p99 ms", "per second", "ratio [95 %]", "samples"],
         (
             [
                 words.shape(latency),
                 _escape(one.name),
-                words.milliseconds(latency.p50),
-                words.milliseconds(latency.p95),
-                words.milliseconds(latency.p99),
+                *(
+                    "–" if value is None else words.milliseconds(value)
+                    for value in (words.percentile(latency, name) for name in ("p50", "p95", "p99"))
+                ),
                 words.digits(latency.per_second),
                 words.ratio_cell(latency),
+                f"{len(latency.samples):,}",
             ]
             for position in range(len(report.baseline.latency))
             for one in (report.baseline, *report.candidates)
@@ -53,10 +56,28 @@ def render(report: BenchmarkReport) -> str:
         ),
         text_columns=2,
     )
+    steps = _table(
+        ["candidate", "step", "from → to", "faster [95 %]", "share"],
+        (
+            [
+                _escape(one.name),
+                words.changes(step),
+                words.change_detail(step),
+                words.factor(step),
+                "–" if (share := found.share(step)) is None else f"{share:.0%}",
+            ]
+            for one in report.candidates
+            for found in [gain(report, one)]
+            for step in found.steps
+        ),
+        text_columns=3,
+    )
     versions = ", ".join(f"{name} {version}" for name, version in report.environment["versions"].items())
     parts += [
+        _escape(words.gain_line(report)),
         _escape(words.method_line(report)),
         _escape(words.noise_line(report)),
+        f"<details><summary>Where each gain came from</summary>\n\n{steps}\n\n</details>",
         f"<details><summary>Every shape</summary>\n\n{shapes}\n\n</details>",
         f"<details><summary>Versions and data</summary>\n\n{_escape(versions)}\n\n"
         f"{_escape(words.plain(str(report.data['ref'])))}, {report.data['split']}: {report.data['rows']:,} rows, "

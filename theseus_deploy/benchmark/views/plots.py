@@ -1,103 +1,184 @@
-"""Plots as inline SVG, drawn here. Colours and fonts come from the page's style sheet and follow its theme."""
+"""The plots of a report as inline SVG. Each is drawn for the width it is given; below `NARROW` for a phone."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from theseus_deploy.benchmark.stats import Interval
+from theseus_deploy.benchmark.views.svg import LETTER, LogAxis, circle, clip, group, line, rectangle, svg, text
 from theseus_deploy.benchmark.views.words import digits
 
-LETTER = 7.0  # the width of a broad average letter at 12 px
+NARROW = 500
+MARGIN = 14  # right of an axis
 GRID = 220  # points of a density curve
+DENSE = 20  # samples below which a curve would be made up
+Blocks = Sequence[tuple[str, Sequence["Fork"]]]  # of ratios, a shape each
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """The times of one candidate in milliseconds; `kind` is a class of the style sheet: baseline, winner, other."""
+class Label:
+    """What a row or a dot is called: two short lines. `kind` is a class of the style sheet: baseline, winner, other."""
 
     name: str
+    below: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.below}"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The times of one candidate in milliseconds."""
+
+    label: Label
     times: NDArray[np.float64]
     p50: float
     p95: float
-    kind: str
 
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate's median time in milliseconds and its score."""
+    """A candidate's median time in milliseconds and its score, with the interval of that where it is known."""
 
-    name: str
+    label: Label
     time: float
     score: float
-    kind: str
+    reach: Interval | None = None
 
 
 @dataclass(frozen=True)
-class LogAxis:
-    """A logarithmic axis from `low` to `high`, drawn between two places."""
+class Fork:
+    """A ratio with its interval, and how that is written."""
 
-    low: float
-    high: float
+    label: Label
+    value: float
+    reach: Interval
+    said: str
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A step from one median time to another, in milliseconds, and how much that is in words."""
+
+    label: Label
     start: float
-    stop: float
-
-    def at(self, value: float) -> float:
-        """Return the place of a value."""
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return self.start + share * (self.stop - self.start)
-
-    def ticks(self) -> list[float]:
-        """Return round values: 1, 2, 5 of each decade, fewer over many decades, more within one."""
-        decades = math.log10(self.high / self.low)
-        steps = (1, 2, 5) if 0.5 < decades < 3 else (1,) if decades >= 3 else (1, 1.5, 2, 3, 4, 5, 6, 8)
-        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        values = [step * 10.0**power for power in powers for step in steps]
-        return [value for value in values if self.low <= value <= self.high]
+    end: float
+    said: str
 
 
 def distributions(rows: Sequence[Distribution], width: int) -> Markup:
-    """Draw a row for each candidate on one time axis: the density of its times, its median and 95th percentile.
+    """Draw a row for each candidate on one time axis: every sample as a tick, their density, median, 95th percentile.
 
-    The curve is a Gaussian kernel density of the logarithms, each scaled to the same height.
+    The curve is a Gaussian kernel density of the logarithms, each scaled to the same height; of few samples there is
+    none. What lies beyond the axis, which ends where a row's last half per cent begins, is counted at its edge.
     """
-    narrow = width < 500
-    left, right, top, height = (8 if narrow else 230), 14, 26, (80 if narrow else 52)
+    narrow = width < NARROW
+    left, top, height = (8 if narrow else 230), 26, (96 if narrow else 62)
     axis = LogAxis(
         min(float(row.times.min()) for row in rows) * 0.92,
         max(float(np.quantile(row.times, 0.995)) for row in rows) * 1.12,
         left,
-        width - right,
+        width - MARGIN,
     )
     bottom = top + height * len(rows)
-    marks = [_vertical_ticks(axis, top, bottom)]
+    marks = [axis.grid(top, bottom)]
     for position, row in enumerate(rows):
-        floor = top + height * (position + 1) - 8
-        room = height - (42 if narrow else 22)
-        grid, density = _density(row.times, axis)
-        points = " ".join(
-            f"{axis.at(time):.1f},{floor - room * share:.1f}" for time, share in zip(grid, density, strict=True)
-        )
-        middle, tail = axis.at(row.p50), axis.at(min(row.p95, axis.high))
-        label = (
-            _text(8, floor - room - 22, _clip(row.name, width - 20))
+        floor = top + height * (position + 1) - 16
+        room = height - (56 if narrow else 32)
+        drawn = [_strip(row.times, axis, floor), line("rule", left, floor, axis.stop, floor)]
+        if row.times.size >= DENSE:
+            grid, density = _density(row.times, axis)
+            curve = " ".join(
+                f"{axis.at(time):.1f},{floor - room * share:.1f}" for time, share in zip(grid, density, strict=True)
+            )
+            ends = f"{axis.at(grid[0]):.1f},{floor} {curve} {axis.at(grid[-1]):.1f},{floor}"
+            tail = axis.at(min(row.p95, axis.high))
+            drawn += [f'<polygon class="area" points="{ends}"/>', circle("tail", tail, floor, 3)]
+        middle = axis.at(row.p50)
+        drawn += [
+            line("median", middle, floor, middle, floor - room - 3),
+            axis.label(row.p50, floor - room - 6, digits(row.p50)),
+            text(8, floor - room - 24, clip(str(row.label), width - 20))
             if narrow
-            else _text(left - 14, floor - 4, _clip(row.name, left - 20), anchor="end")
-        )
-        marks.append(
-            f'<g class="{row.kind}"><title>{escape(row.name)}: p50 {digits(row.p50)} ms, p95 {digits(row.p95)} ms, '
-            f"{row.times.size} samples</title>"
-            f'<line class="rule" x1="{left}" x2="{width - right}" y1="{floor}" y2="{floor}"/>'
-            f'<polygon class="area" points="{axis.at(grid[0]):.1f},{floor} {points} {axis.at(grid[-1]):.1f},{floor}"/>'
-            f'<line class="median" x1="{middle:.1f}" x2="{middle:.1f}" y1="{floor}" y2="{floor - room - 3}"/>'
-            f'<circle class="tail" cx="{tail:.1f}" cy="{floor}" r="3"/>{label}'
-            f"{_value_label(middle, floor - room - 6, digits(row.p50), axis)}</g>"
-        )
-    marks.append(_text((left + width - right) / 2, bottom + 34, "milliseconds a batch, logarithmic", "middle", "muted"))
-    return _svg(width, bottom + 44, marks, "Distributions of latency, one row a candidate")
+            else _beside(row.label, left, floor - 14),
+        ]
+        if beyond := int((row.times > axis.high).sum()):
+            said = f"{beyond} more, to {digits(float(row.times.max()))} ms"
+            drawn.append(text(axis.stop, floor + 12, said, "end", "muted"))
+        title = f"{row.label}: p50 {digits(row.p50)} ms, p95 {digits(row.p95)} ms, {row.times.size} samples"
+        marks.append(group(row.label.kind, title, drawn))
+    marks.append(text((left + axis.stop) / 2, bottom + 34, "milliseconds a batch, logarithmic", "middle", "muted"))
+    return svg(width, bottom + 44, marks, "Distributions of latency, one row a candidate")
+
+
+def forest(blocks: Blocks, noise: Interval, limits: Sequence[float], width: int) -> Markup:
+    """Draw the ratio of every candidate at every shape with its interval, 1 being the baseline.
+
+    The first block has behind it what two processes of the baseline differ by, and the limits that were set.
+    """
+    narrow = width < NARROW
+    left, right, height = (8, 8, 40) if narrow else (300, 170, 24)
+    reaches = [reach for _, forks in blocks for fork in forks for reach in fork.reach] + [*noise, *limits, 1.0]
+    axis = LogAxis(min(reaches) * 0.93, max(reaches) * 1.07, left, width - right)
+    marks, y = [], 14.0
+    for number, (title, forks) in enumerate(blocks):
+        top, floor = y + 8, y + 12 + height * len(forks)
+        marks.append(text(0, y, title, kind="name block"))
+        if number == 0:
+            marks.append(group("noise", "the baseline against itself", [_band(axis, noise, top, floor)]))
+            marks += [line("limit", axis.at(limit), top, axis.at(limit), floor) for limit in limits]
+        marks.append(line("one", axis.at(1.0), top, axis.at(1.0), floor))
+        for place, fork in enumerate(forks):
+            middle = top + height * (place + 0.5) + (10 if narrow else 0)
+            low, high = (axis.at(end) for end in fork.reach)
+            drawn = [
+                line("rule", left, middle, axis.stop, middle),
+                line("reach", low, middle, max(high, low + 1), middle),
+                circle("dot", axis.at(fork.value), middle, 3.5),
+            ]
+            if narrow:
+                room = width - 24 - len(fork.said) * LETTER
+                drawn += [text(0, middle - 10, clip(str(fork.label), room)), _said(fork.said, width, middle - 10)]
+            else:
+                drawn += [text(0, middle + 4, clip(str(fork.label), left - 20)), _said(fork.said, width, middle + 4)]
+            marks.append(group(fork.label.kind, f"{fork.label}: {fork.said}", drawn))
+        y = floor + 30
+    marks.insert(0, axis.grid(14, y - 26))
+    marks.append(text((left + axis.stop) / 2, y + 8, "median time over the baseline’s, logarithmic", "middle", "muted"))
+    return svg(width, y + 18, marks, "Ratios to the baseline with their 95 % intervals, by shape")
+
+
+def waterfall(falls: Sequence[Fall], width: int) -> Markup:
+    """Draw how the median falls from step to step, on a logarithmic axis: equal factors are equally long."""
+    narrow = width < NARROW
+    left, right, top, height = (8, 8, 22, 66) if narrow else (230, 250, 22, 48)
+    times = [time for fall in falls for time in (fall.start, fall.end)]
+    axis = LogAxis(min(times) * 0.8, max(times) * 1.25, left, width - right)
+    bottom = top + height * len(falls)
+    marks = [axis.grid(top, bottom)]
+    for position, fall in enumerate(falls):
+        middle = top + height * (position + 1) - 16
+        start, end = axis.at(fall.start), axis.at(fall.end)
+        drawn = [
+            rectangle("bar", min(start, end), middle - 7, max(start, end), middle + 7),
+            line("median", end, middle - 7, end, middle + (7 if narrow or fall is falls[-1] else height)),
+            axis.label(fall.end, middle - 12, f"{digits(fall.end)} ms"),
+        ]
+        if position == 0:
+            drawn.append(axis.label(fall.start, middle - 12, f"{digits(fall.start)} ms"))
+        if narrow:
+            drawn += [text(0, middle - 34, fall.label.name), _said(fall.said, width, middle - 34)]
+        else:
+            drawn += [_beside(fall.label, left, middle), _said(fall.said, width, middle + 4)]
+        marks.append(group(fall.label.kind, f"{fall.label}: {fall.said}", drawn))
+    marks.append(text((left + axis.stop) / 2, bottom + 34, "median milliseconds, logarithmic", "middle", "muted"))
+    return svg(width, bottom + 44, marks, "Where the gain came from, step by step")
 
 
 def pareto(points: Sequence[Point], metric: str, width: int) -> Markup:
@@ -105,23 +186,23 @@ def pareto(points: Sequence[Point], metric: str, width: int) -> Markup:
 
     A narrow plot has numbers instead of names, explained below it.
     """
-    narrow = width < 500
+    narrow = width < NARROW
     left, right, top, bottom = 52, 16, 18, (300 if narrow else 340)
-    names = [str(number) if narrow else point.name for number, point in enumerate(points, start=1)]
+    names = [str(number) if narrow else str(point.label) for number, point in enumerate(points, start=1)]
     axis = LogAxis(min(p.time for p in points) * 0.8, max(p.time for p in points) * 1.25, left, width - right)
-    scores = [point.score for point in points]
+    scores = [score for point in points for score in (point.score, *(point.reach or ()))]
     spread = max(max(scores) - min(scores), 0.02)
     middle = (max(scores) + min(scores)) / 2
-    low, high = middle - spread * 0.75, middle + spread * 0.75
+    low, high = middle - spread * 0.6, middle + spread * 0.6
 
     def height(score: float) -> float:
-        return bottom - (score - low) / (high - low) * (bottom - top)
+        return float(bottom - (score - low) / (high - low) * (bottom - top))
 
-    marks = [_vertical_ticks(axis, top, bottom)]
+    marks = [axis.grid(top, bottom)]
     for score in _round_steps(low, high):
         y = height(score)
-        marks.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        marks.append(_text(left - 8, y + 4, f"{score:.3f}".rstrip("0").ljust(4, "0"), "end", "muted"))
+        marks.append(line("grid", left, y, width - right, y))
+        marks.append(text(left - 8, y + 4, f"{score:.3f}".rstrip("0").ljust(4, "0"), "end", "muted"))
     front = _front(points)
     steps = [f"{axis.at(front[0].time):.1f},{bottom}"]
     for here, following in zip(front, [*front[1:], None], strict=True):
@@ -130,19 +211,18 @@ def pareto(points: Sequence[Point], metric: str, width: int) -> Markup:
         steps.append(f"{end:.1f},{height(here.score):.1f}")
     marks.append(f'<polyline class="front" points="{" ".join(steps)}"/>')
     places = [(axis.at(point.time), height(point.score)) for point in points]
-    for point, (x, y), label in zip(points, places, _labels(names, places, width, top, bottom), strict=True):
-        marks.append(
-            f'<g class="{point.kind}"><title>{escape(point.name)}: {digits(point.time)} ms, {metric} {point.score:.4f}'
-            f'</title><circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="5"/>{label}</g>'
-        )
-    marks.append(
-        _text((left + width - right) / 2, bottom + 36, "median milliseconds a batch, logarithmic", "middle", "muted")
-    )
+    for point, (x, y), name in zip(points, places, _labels(names, places, width, top, bottom), strict=True):
+        reach = [line("reach", x, height(point.reach[0]), x, height(point.reach[1]))] if point.reach else []
+        title = f"{point.label}: {digits(point.time)} ms, {metric} {point.score:.4f}"
+        marks.append(group(point.label.kind, title, [*reach, circle("dot", x, y, 5), name]))
+    legend = "median milliseconds a batch, logarithmic"
+    marks.append(text((left + width - right) / 2, bottom + 36, legend, "middle", "muted"))
     below = bottom + 46
     for name, point in zip(names, points, strict=True) if narrow else ():
         below += 20
-        marks.append(f'<g class="{point.kind}">{_text(8, below, f"{name}  {_clip(point.name, width - 40)}")}</g>')
-    return _svg(width, below + 6 if narrow else below, marks, f"{metric} against median latency")
+        said = text(8, below, f"{name}  {clip(str(point.label), width - 40)}")
+        marks.append(group(point.label.kind, str(point.label), [said]))
+    return svg(width, below + 6 if narrow else below, marks, f"{metric} against median latency")
 
 
 def bullet(low: float, value: float, high: float, limit: float, kind: str) -> Markup:
@@ -155,12 +235,39 @@ def bullet(low: float, value: float, high: float, limit: float, kind: str) -> Ma
         return 4 + (number - start) / span * 132
 
     marks = [
-        '<line class="rule" x1="4" x2="136" y1="9" y2="9"/>',
-        f'<line class="reach" x1="{at(low):.1f}" x2="{max(at(high), at(low) + 1):.1f}" y1="9" y2="9"/>',
-        f'<circle class="dot" cx="{at(value):.1f}" cy="9" r="3.5"/>',
-        f'<line class="limit" x1="{at(limit):.1f}" x2="{at(limit):.1f}" y1="1" y2="17"/>',
+        line("rule", 4, 9, 136, 9),
+        line("reach", at(low), 9, max(at(high), at(low) + 1), 9),
+        circle("dot", at(value), 9, 3.5),
+        line("limit", at(limit), 1, at(limit), 17),
     ]
-    return _svg(140, 18, [f'<g class="{kind}">', *marks, "</g>"], "measured interval and limit", "bullet")
+    return svg(140, 18, [f'<g class="{kind}">', *marks, "</g>"], "measured interval and limit", "small")
+
+
+def bar(value: float, most: float, kind: str) -> Markup:
+    """Draw an amount as a small bar from zero, as a share of the greatest one."""
+    marks = [rectangle("bar rest", 0, 4, 140, 14), rectangle("bar", 0, 4, 140 * value / most, 14)]
+    return svg(140, 18, [f'<g class="{kind}">', *marks, "</g>"], f"{value / most:.0%} of the greatest", "small")
+
+
+def _beside(label: Label, left: float, y: float) -> str:
+    """Write both lines of a label left of an axis."""
+    return text(left - 14, y, clip(label.name, left - 20), "end") + text(
+        left - 14, y + 15, clip(label.below, left - 20), "end", "muted"
+    )
+
+
+def _said(said: str, x: float, y: float) -> str:
+    return text(x, y, said, "end", "value")
+
+
+def _band(axis: LogAxis, reach: Interval, top: float, bottom: float) -> str:
+    return rectangle("band", axis.at(reach[0]), top, axis.at(reach[1]), bottom)
+
+
+def _strip(times: NDArray[np.float64], axis: LogAxis, floor: float) -> str:
+    """Draw a tick for every sample within the axis; those on one pixel are one."""
+    places = sorted({round(axis.at(float(time))) for time in times if time <= axis.high})
+    return f'<path class="strip" d="{"".join(f"M{place} {floor}v6" for place in places)}"/>'
 
 
 def _density(times: NDArray[np.float64], axis: LogAxis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -190,7 +297,7 @@ def _labels(
     offsets = [(side, shift) for shift in (-9, 18, -25, 34, -41, 50, -57, 66, -73, 82) for side in ("start", "end")]
     labels = []
     for name, (x, y) in zip(names, places, strict=True):
-        shown = _clip(name, width * 0.55)
+        shown = clip(name, width * 0.55)
         boxes = {offset: _label_box(x, y, len(shown) * LETTER, *offset) for offset in offsets}
         free = (
             offset
@@ -201,10 +308,8 @@ def _labels(
         side, shift = next(free, offsets[0])
         taken.append(boxes[side, shift])
         away = 10 if side == "start" else -10
-        leader = ""
-        if abs(shift) > 18:
-            leader = f'<line class="leader" x1="{x:.1f}" y1="{y:.1f}" x2="{x + away:.1f}" y2="{y + shift - 4:.1f}"/>'
-        labels.append(leader + _text(x + away, y + shift, shown, side))
+        leader = line("leader", x, y, x + away, y + shift - 4) if abs(shift) > 18 else ""
+        labels.append(leader + text(x + away, y + shift, shown, side))
     return labels
 
 
@@ -213,40 +318,8 @@ def _label_box(x: float, y: float, long: float, side: str, shift: float) -> Box:
     return (near, y + shift - 11, near + long, y + shift + 3)
 
 
-def _vertical_ticks(axis: LogAxis, top: float, bottom: float) -> str:
-    marks, last = [], -math.inf
-    for value in axis.ticks():
-        x, text = axis.at(value), f"{value:g}"
-        marks.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-        if x - last >= len(text) * LETTER + 14:
-            marks.append(_text(x, bottom + 16, text, "middle", "muted"))
-            last = x
-    return "".join(marks)
-
-
 def _round_steps(low: float, high: float) -> list[float]:
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _value_label(x: float, y: float, text: str, axis: LogAxis) -> str:
-    half = len(text) * LETTER / 2
-    return _text(min(max(x, axis.start + half), axis.stop - half), y, text, "middle", "value")
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "name") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _clip(text: str, room: float) -> str:
-    most = max(4, int(room / LETTER))
-    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-(most - most // 2) :]}"
-
-
-def _svg(width: float, height: float, marks: Iterable[str], label: str, kind: str = "plot") -> Markup:
-    return Markup(
-        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
-        f'role="img" aria-label="{escape(label)}">{"".join(marks)}</svg>'
-    )

@@ -16,7 +16,13 @@ def render(report: BenchmarkReport) -> RenderableType:
     parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _candidates(report)]
     if report.gates:
         parts += [Text(), _gates(report)]
-    parts += [Text(), Text(words.method_line(report), style="dim"), Text(words.noise_line(report), style="dim")]
+    parts += [
+        Text(),
+        Text(words.gain_line(report)),
+        Text(),
+        Text(words.method_line(report), style="dim"),
+        Text(words.noise_line(report), style="dim"),
+    ]
     return Group(*parts)
 
 
@@ -50,8 +56,8 @@ def _candidates(report: BenchmarkReport) -> Table:
 
 
 def _name(one: Candidate, bold: bool) -> Text:
-    name, _, runtime = words.plain(one.name).partition(" (")
-    return Text.assemble((name, "bold" if bold else ""), (f"\n({runtime}" if runtime else "", "dim"))
+    name, runtime = words.name_parts(one)
+    return Text.assemble((name, "bold" if bold else ""), (f"\n{runtime}" if runtime else "", "dim"))
 
 
 def _below(report: BenchmarkReport, key: str, one: Candidate) -> str:

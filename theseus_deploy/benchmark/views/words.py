@@ -2,12 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from theseus_deploy.benchmark.gains import Gain, Step, gain
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
+TAILS = {"p90": 10, "p95": 20, "p99": 100}  # samples below which none is expected beyond the percentile
+ONCE = "Load and memory were measured once, and have no interval."
 TOO_NOISY = "Two equal candidates differ too much here: quieten the machine before believing the times."
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -99,6 +102,18 @@ def shape(latency: Latency) -> str:
     return f"batch {latency.batch}, {lengths}"
 
 
+def percentile(latency: Latency, name: str) -> float | None:
+    """Return a percentile in seconds, or None where too few samples were taken to tell it from the slowest of them."""
+    value: float = getattr(latency, name)
+    return value if len(latency.samples) >= TAILS.get(name, 1) else None
+
+
+def name_parts(one: Candidate) -> tuple[str, str]:
+    """Return the name of a candidate's folder, and its runtime with whatever else tells it from others."""
+    name, _, runtime = plain(one.name).rpartition(" (")
+    return (name, f"({runtime}") if name else (runtime, "")
+
+
 def aligned(values: list[str], space: str = " ") -> list[str]:
     """Pad numbers on the right so that their decimal points stand in one column when they are right-aligned."""
     tails = [len(value) - value.index(".") if "." in value else 0 for value in values]
@@ -138,7 +153,9 @@ def columns(report: BenchmarkReport) -> dict[str, Column]:
     where = shape(report.baseline.latency[0])
     found = {
         "p50": Column("p50", "ms", lambda one: one.latency[0].p50, milliseconds, f"median time, {where}"),
-        "p95": Column("p95", "ms", lambda one: one.latency[0].p95, milliseconds, f"95th percentile, {where}"),
+        "p95": Column(
+            "p95", "ms", lambda one: percentile(one.latency[0], "p95"), milliseconds, f"95th percentile, {where}"
+        ),
         "rate": Column(
             "rate", "1/s", lambda one: one.latency[0].per_second, digits, "inputs a second, at the mean time"
         ),
@@ -228,8 +245,11 @@ def winner_line(report: BenchmarkReport) -> str:
     """Say who won, by how much, and what it cost."""
     best = winner(report)
     if best is None:
-        able = undefeated(report)
-        return "No candidate passed every gate." if not able else "No candidate is certainly faster than the baseline."
+        if undefeated(report):
+            return "No candidate is certainly faster than the baseline."
+        fastest = hero(report)
+        stops = [gate.name for gate in report.gates if gate.candidate == fastest.name and gate.verdict != "pass"]
+        return f"No candidate passed every gate; the fastest, {plain(fastest.name)}, was stopped by {', '.join(stops)}."
     metric, ratio = report.data["metric"], best.latency[0].ratio
     loyal = f"; {_said(report).loyal.format(best.loyalty.label)}" if best.loyalty else ""
     return (
@@ -237,6 +257,62 @@ def winner_line(report: BenchmarkReport) -> str:
         f"({times(ratio.p50)}x {interval(ratio.interval)}); {metric_name(report)} {best.scores[metric]:.3f} against "
         f"{report.baseline.scores[metric]:.3f}{loyal}."
     )
+
+
+def hero(report: BenchmarkReport) -> Candidate:
+    """Return the candidate that is worth taking apart: the winner, or the fastest where nobody won."""
+    return winner(report) or min(report.candidates, key=lambda one: one.latency[0].ratio.p50)
+
+
+def gain_line(report: BenchmarkReport) -> str:
+    """Say which share of the winner's gain, or of the fastest candidate's, came from what."""
+    found = gain(report, hero(report))
+    if not found.steps:
+        return f"{plain(found.candidate.name)} has the baseline’s runtime, layers and precision: no gain to take apart."
+    whole = 1 / found.candidate.latency[0].ratio.p50
+    factors = " × ".join(f"{changes(step)} {factor(step)}" for step in found.steps)
+    return f"{plain(found.candidate.name)} is {digits(whole)}x as fast: {factors}.{gap_line(found)}"
+
+
+def changes(step: Step) -> str:
+    """Name what a step changed."""
+    return _listed(step.changes) + " together" * (len(step.changes) > 1)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def factor(step: Step) -> str:
+    """Write how many times as fast a step made it, with its interval."""
+    low, high = step.speedup.interval
+    return f"{digits(step.speedup.value)}x [{digits(low)}, {digits(high)}]"
+
+
+def change_detail(step: Step) -> str:
+    """Say from what to what a step went."""
+    start, end = step.start, step.end
+    models = (
+        (f"{start.layers}", f"{end.layers} layers")
+        if start.layers != end.layers
+        else (f"{start.parameters / 1e6:.1f}", f"{end.parameters / 1e6:.1f} M parameters")
+    )
+    devices = "" if start.device == end.device else f" {start.device}", "" if start.device == end.device else end.device
+    pairs = {
+        "runtime": (f"{start.runtime}{devices[0]}", f"{end.runtime} {devices[1]}".strip()),
+        "compression": models,
+        "quantisation": (start.precision, end.precision),
+    }
+    return ", ".join(" → ".join(pairs[change]) for change in step.changes)
+
+
+def gap_line(found: Gain) -> str:
+    """Say what was not measured, and what cannot be told for want of it."""
+    if not found.gaps:
+        return ""
+    mixed = "; ".join(_listed(step.changes) for step in found.steps if len(step.changes) > 1)
+    wanted = [f"{name_parts(gap.model)[0]}’s model in {gap.runtime} {gap.precision}" for gap in found.gaps]
+    return f" To tell {mixed} apart, measure {_listed(wanted)} as well."
 
 
 def departures_line(report: BenchmarkReport, one: Candidate) -> str:
