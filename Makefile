@@ -25,7 +25,7 @@ demo: $(VENV)/.demo ## fine-tune, compress, export and benchmark the built-in mo
 test: $(VENV)/.dev ## run the test suite on two cores; ARGS="-k name" chooses
 	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/.dev $(VENV)/.demo ## run the long tests: every product of families and heads, kills at random moments
+test-slow: $(VENV)/.dev $(VENV)/.demo $(VENV)/.browser ## run the long tests: products of families and heads, kills, a browser
 	$(RUN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.dev ## check format, lint and types
@@ -58,7 +58,7 @@ constraints: ## pin the newest versions anew; torch stays as it is written in co
 	$(PYTHON) -m venv $(VENV)-new
 	grep '^torch==' constraints.txt > $(VENV)-new/torch.txt
 	$(VENV)-new/bin/python -m pip install --upgrade pip hatchling editables
-	$(VENV)-new/bin/python -m pip install -c $(VENV)-new/torch.txt '.[demo,openvino]' --group dev
+	$(VENV)-new/bin/python -m pip install -c $(VENV)-new/torch.txt '.[demo,openvino]' --group dev --group browser
 	grep '^#' constraints.txt > $(VENV)-new/constraints.txt
 	$(VENV)-new/bin/python -m pip freeze --all --exclude theseus-deploy | sed 's/+.*//' >> $(VENV)-new/constraints.txt
 	mv $(VENV)-new/constraints.txt constraints.txt
@@ -88,4 +88,8 @@ $(VENV)/.demo: $(VENV)/.created $(ASKED)
 
 $(VENV)/.dev: $(VENV)/.created $(ASKED)
 	$(RUN)/python -m pip install $(PIN) -e '.[openvino]' --group dev
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.created $(ASKED)
+	$(RUN)/python -m pip install -c constraints.txt --group browser
 	@touch $@

@@ -63,6 +63,14 @@ def test_the_way_goes_over_what_was_measured() -> None:
     assert found.steps[0].end is small
 
 
+def test_of_two_alike_each_is_the_end_of_its_own_way() -> None:
+    report = measured("small-onnx (onnxruntime)", "small-int8 (onnxruntime)")
+    rival = replace(report.candidates[1], name="rival-int8 (onnxruntime)")
+    both = replace(report, candidates=(*report.candidates, rival))
+    for one in both.candidates[1:]:
+        assert gain(both, one).steps[-1].end is one
+
+
 def test_where_nothing_is_faster_nothing_is_shared_out() -> None:
     report = measured("original-onnx (onnxruntime)")
     swapped = replace(report, baseline=report.candidates[0], candidates=(report.baseline,))

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from theseus_deploy.benchmark.gains import gain
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 from theseus_deploy.benchmark.views import plots, words
 
 WIDE, NARROW = 1040, 360  # each plot is drawn twice, so that its letters keep their size on a phone
@@ -56,6 +56,7 @@ def render(report: BenchmarkReport) -> str:
         waterfall=_waterfall(report),
         sizes=_sizes(report),
         shapes=_shapes(report),
+        sweep=_sweep(report),
         percentiles=PERCENTILES,
         pareto=_pareto(report),
         most=MOST_PAIRS,
@@ -94,9 +95,8 @@ def _rows(report: BenchmarkReport) -> list[tuple[str, str, dict[str, Cell]]]:
             )
             for key, column in columns.items()
         }
-        ratio = one.latency[0].ratio
-        text = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
-        rows.append((words.plain(one.name), _kind(report, one), {"ratio": Cell(text, ratio.p50), **cells}))
+        ratio = _ratio(report, one, one.latency[0])
+        rows.append((words.plain(one.name), _kind(report, one), {"ratio": ratio, **cells}))
     return rows
 
 
@@ -106,8 +106,8 @@ def _gate(gate: Gate) -> dict[str, object]:
         "candidate": words.plain(gate.candidate),
         "limit": words.limit(gate),
         "measured": f"{words.gate_value(gate, gate.value)} {words.gate_interval(gate)}".replace("-", "−"),
-        "margin": f"{words.margin(gate):+.3g}".replace("-", "−"),
-        "margin_value": words.margin(gate),
+        "margin": f"{gate.margin:+.3g}".replace("-", "−"),
+        "margin_value": gate.margin,
         "picture": plots.bullet(gate.interval[0], gate.value, gate.interval[1], gate.limit, gate.verdict),
     }
 
@@ -205,13 +205,37 @@ def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
                     "candidate": _name(one),
                     **{name: Cell(texts[name][number], values[name][number] or -1.0) for name in PERCENTILES},
                     "rate": Cell(words.digits(latency.per_second), latency.per_second),
-                    "ratio": Cell(
-                        "1 (baseline)" if one is report.baseline else words.ratio_cell(latency), latency.ratio.p50
-                    ),
+                    "ratio": _ratio(report, one, latency),
                     "samples": Cell(f"{len(latency.samples):,}", len(latency.samples), f"{latency.rounds} rounds"),
                 }
             )
     return rows
+
+
+def _sweep(report: BenchmarkReport) -> list[dict[str, Cell]]:
+    """List the times of the first shape by the number of threads, where that was asked for."""
+    return [
+        {
+            "candidate": _name(one),
+            "threads": Cell(str(sweep.threads), sweep.threads),
+            "p50": Cell(words.milliseconds(latency.p50), latency.p50),
+            "rate": Cell(words.digits(latency.per_second), latency.per_second),
+            "core": _optional(latency.per_second_and_core),
+            "cost": _optional(latency.cost_per_million),
+            "ratio": _ratio(report, one, latency),
+        }
+        for one in _everyone(report)
+        for sweep in one.sweep
+        for latency in [sweep.latency]
+    ]
+
+
+def _ratio(report: BenchmarkReport, one: Candidate, latency: Latency) -> Cell:
+    return Cell("1 (baseline)" if one is report.baseline else words.ratio_cell(latency), latency.ratio.p50)
+
+
+def _optional(value: float | None) -> Cell:
+    return Cell("–", -1.0) if value is None else Cell(words.digits(value), value)
 
 
 def _distributions(report: BenchmarkReport, position: int) -> Plot:

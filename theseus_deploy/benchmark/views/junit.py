@@ -23,7 +23,13 @@ def render(report: BenchmarkReport) -> str:
         if element := ELEMENTS.get(gate.verdict):
             SubElement(case, element, {"message": words.gate_line(gate), "type": gate.verdict})
     SubElement(suite, "system-out").text = "\n".join(
-        [words.verdict_line(report), words.winner_line(report), words.gain_line(report), words.noise_line(report)]
+        [
+            words.verdict_line(report),
+            words.winner_line(report),
+            *words.since_lines(report),
+            words.gain_line(report),
+            words.noise_line(report),
+        ]
     )
     indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suites, encoding="unicode") + "\n"

@@ -28,7 +28,7 @@ def render(report: BenchmarkReport) -> str:
                         _escape(gate.candidate),
                         words.limit(gate),
                         f"{words.gate_value(gate, gate.value)} {words.gate_interval(gate)}",
-                        f"{words.margin(gate):+.3g}",
+                        f"{gate.margin:+.3g}",
                         SIGNS[gate.verdict],
                     ]
                     for gate in report.gates
@@ -74,11 +74,17 @@ def render(report: BenchmarkReport) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in report.environment["versions"].items())
     parts += [
+        *(f"- {_escape(line)}" for line in words.since_lines(report)),
         _escape(words.gain_line(report)),
+        *(_escape(line) for line in (words.cost_line(report), words.reference_line(report)) if line),
         _escape(words.method_line(report)),
         _escape(words.noise_line(report)),
         f"<details><summary>Where each gain came from</summary>\n\n{steps}\n\n</details>",
         f"<details><summary>Every shape</summary>\n\n{shapes}\n\n</details>",
+        *(
+            [f"<details><summary>Other numbers of threads</summary>\n\n{_sweep(report)}\n\n</details>"]
+            * bool(report.baseline.sweep)
+        ),
         f"<details><summary>Versions and data</summary>\n\n{_escape(versions)}\n\n"
         f"{_escape(words.plain(str(report.data['ref'])))}, {report.data['split']}: {report.data['rows']:,} rows, "
         f"sha256 `{report.data['sha256'][:16]}`\n\n</details>",
@@ -100,6 +106,23 @@ def summary(report: BenchmarkReport) -> str:
         ]
         rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
     return _table(header, rows)
+
+
+def _sweep(report: BenchmarkReport) -> str:
+    return _table(
+        ["candidate", "threads", "p50 ms", "per second", "ratio [95 %]"],
+        (
+            [
+                _escape(one.name),
+                str(sweep.threads),
+                words.milliseconds(sweep.latency.p50),
+                words.digits(sweep.latency.per_second),
+                words.ratio_cell(sweep.latency),
+            ]
+            for one in (report.baseline, *report.candidates)
+            for sweep in one.sweep
+        ),
+    )
 
 
 def _table(header: list[str], rows: Iterable[list[str]], text_columns: int = 1) -> str:

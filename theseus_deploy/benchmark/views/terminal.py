@@ -16,13 +16,11 @@ def render(report: BenchmarkReport) -> RenderableType:
     parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _candidates(report)]
     if report.gates:
         parts += [Text(), _gates(report)]
-    parts += [
-        Text(),
-        Text(words.gain_line(report)),
-        Text(),
-        Text(words.method_line(report), style="dim"),
-        Text(words.noise_line(report), style="dim"),
-    ]
+    if since := words.since_lines(report):
+        parts += [Text(), *map(Text, since)]
+    parts += [Text(), Text(words.gain_line(report))]
+    parts += [Text(line) for line in (words.cost_line(report), words.reference_line(report)) if line]
+    parts += [Text(), Text(words.method_line(report), style="dim"), Text(words.noise_line(report), style="dim")]
     return Group(*parts)
 
 

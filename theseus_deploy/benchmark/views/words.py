@@ -147,7 +147,8 @@ class Column:
 def columns(report: BenchmarkReport) -> dict[str, Column]:
     """Return the columns of the main table but for the ratio. Times are at the first shape.
 
-    There is no loyalty where no candidate has any: numbers are neither alike nor not.
+    There is no loyalty where no candidate has any: numbers are neither alike nor not. Nor is there a cost without a
+    price, or what an older report did not measure.
     """
     metric = report.data["metric"]
     where = shape(report.baseline.latency[0])
@@ -159,9 +160,19 @@ def columns(report: BenchmarkReport) -> dict[str, Column]:
         "rate": Column(
             "rate", "1/s", lambda one: one.latency[0].per_second, digits, "inputs a second, at the mean time"
         ),
+        "cost": Column(
+            "cost",
+            "a million",
+            lambda one: one.latency[0].cost_per_million,
+            digits,
+            "of a million inputs, in your price",
+        ),
         "size": Column("size", "MB", lambda one: one.bytes, lambda value: megabytes(int(value)), "weights on disk"),
         "load": Column(
             "load", "s", lambda one: one.load_seconds, lambda value: digits(value, 2), "process start to ready"
+        ),
+        "first": Column(
+            "first", "s", lambda one: one.first_answer_seconds, lambda value: digits(value, 2), "start to first answer"
         ),
         "memory": Column(
             "memory", "MB", lambda one: one.peak_rss_bytes, lambda value: f"{value / 1e6:,.0f}", "peak while timed"
@@ -178,8 +189,9 @@ def columns(report: BenchmarkReport) -> dict[str, Column]:
             "label_loyalty",
         ),
     }
-    loyal = any(one.loyalty for one in report.candidates)
-    return {key: column for key, column in found.items() if loyal or key != "loyalty"}
+    everyone = (report.baseline, *report.candidates)
+    optional = {key for key in ("first", "cost", "loyalty") if all(found[key].value(one) is None for one in everyone)}
+    return {key: column for key, column in found.items() if key not in optional}
 
 
 def _metric(report: BenchmarkReport) -> tuple[str, str]:
@@ -261,7 +273,8 @@ def winner_line(report: BenchmarkReport) -> str:
 
 def hero(report: BenchmarkReport) -> Candidate:
     """Return the candidate that is worth taking apart: the winner, or the fastest where nobody won."""
-    return winner(report) or min(report.candidates, key=lambda one: one.latency[0].ratio.p50)
+    asked = [one for one in report.candidates if one.role == "candidate"]
+    return winner(report) or min(asked, key=lambda one: one.latency[0].ratio.p50)
 
 
 def gain_line(report: BenchmarkReport) -> str:
@@ -315,6 +328,36 @@ def gap_line(found: Gain) -> str:
     return f" To tell {mixed} apart, measure {_listed(wanted)} as well."
 
 
+def cost_line(report: BenchmarkReport) -> str:
+    """Say what a million inputs cost where a price was given."""
+    column = columns(report).get("cost")
+    if column is None:
+        return ""
+    costs = ((name, column.value(one)) for one in (report.baseline, *report.candidates) for name in [plain(one.name)])
+    said = ", ".join(f"{name} {column.text(cost)}" for name, cost in costs if cost is not None)
+    return f"Cost of a million inputs, at {report.config['price_per_hour']:g} an hour: {said}."
+
+
+def reference_line(report: BenchmarkReport) -> str:
+    """Say which candidates nobody asked for."""
+    names = [plain(one.name) for one in report.candidates if one.role == "reference"]
+    return f"For comparison only, the baseline in another form, judged by no gate: {', '.join(names)}." if names else ""
+
+
+def since_lines(report: BenchmarkReport) -> list[str]:
+    """Say of each candidate what became of it since the earlier report."""
+    if report.against is None:
+        return []
+    metric, now = report.data["metric"], {one.name: one for one in report.candidates}
+    return [
+        f"{plain(change.candidate)}: {times(change.ratio)}x {interval(change.interval)} its time in "
+        f"{plain(report.against.path)}, each over its baseline’s; {metric_name(report)} "
+        f"{now[change.candidate].scores[metric]:.3f}, was {change.score_before:.3f}; "
+        f"{megabytes(now[change.candidate].bytes)} MB, was {megabytes(change.bytes_before)}"
+        for change in report.against.changes
+    ]
+
+
 def departures_line(report: BenchmarkReport, one: Candidate) -> str:
     """Say how often a candidate departs from the baseline, and who is right then."""
     if one.disagreement is None:
@@ -340,11 +383,6 @@ def gate_value(gate: Gate, value: float) -> str:
 def gate_interval(gate: Gate) -> str:
     """Write a gate's interval."""
     return f"[{gate_value(gate, gate.interval[0])}, {gate_value(gate, gate.interval[1])}]"
-
-
-def margin(gate: Gate) -> float:
-    """Return how far the interval's worse end stays inside the limit; negative where it reaches beyond."""
-    return gate.margin
 
 
 def limit(gate: Gate) -> str:
