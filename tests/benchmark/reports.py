@@ -1,16 +1,22 @@
 """Reports made of constructed samples: nothing is measured, everything is derived as in a real one."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from theseus_deploy.benchmark.latency import Shape, Timings, summarise
 from theseus_deploy.benchmark.report import (
+    Against,
     BenchmarkReport,
     Candidate,
+    Change,
     Disagreement,
     Exchange,
     Gate,
     Loyalty,
+    Role,
     Sighting,
+    Sweep,
 )
 from theseus_deploy.tasks import KINDS
 
@@ -58,3 +64,30 @@ def make_report(
         candidates=tuple(candidates[1:]),
         gates=gates,
     )  # fmt: skip
+
+
+def with_everything(*names: str, gates: tuple[Gate, ...] = ()) -> BenchmarkReport:
+    """A report with a price, a sweep of threads, a reference, the last, and an earlier report."""
+    report = make_report(*(names or ("a (torch)", "b (onnxruntime)")), gates=gates)
+
+    def priced(one: Candidate, role: Role) -> Candidate:
+        latency = tuple(replace(each, per_second_and_core=71.5, cost_per_million=0.654) for each in one.latency)
+        return replace(
+            one,
+            latency=latency,
+            role=role,
+            first_answer_seconds=2.75,
+            sweep=(Sweep(1, latency[0]), Sweep(4, latency[0])),
+        )
+
+    changes = (Change(report.candidates[0].name, 0.5, 0.91, 8000, 1.04, (0.97, 1.12)),)
+    return replace(
+        report,
+        config={**report.config, "price_per_hour": 0.2},
+        baseline=priced(report.baseline, "candidate"),
+        candidates=(
+            *(priced(one, "candidate") for one in report.candidates[:-1]),
+            priced(report.candidates[-1], "reference"),
+        ),
+        against=Against("old.json", changes),
+    )

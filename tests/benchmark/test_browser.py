@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmark.reports import make_report
+from tests.benchmark.reports import with_everything
 from theseus_deploy.benchmark.report import Gate
 from theseus_deploy.benchmark.views import html
 
@@ -39,11 +39,11 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html.render(make_report(*NAMES, gates=GATES)), "utf-8")
+    path.write_text(html.render(with_everything(*NAMES, gates=GATES)), "utf-8")
     return path.as_uri()
 
 
-@pytest.mark.parametrize("width", [1280, 400, 320])
+@pytest.mark.parametrize("width", [1280, 1061, 800, 400, 320])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_its_window_in_light_and_dark(browser: Any, address: str, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -89,7 +89,7 @@ def test_a_click_or_a_key_sorts_a_table(browser: Any, address: str) -> None:
 
 
 def test_print_shows_what_is_folded_on_paper_white(browser: Any, address: str) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="dark")
+    page = browser.new_page(viewport={"width": 703, "height": 1032}, color_scheme="dark")  # A4 within its margins
     page.goto(address)
     folded = page.locator("details table").first
     shown = "one => one.checkVisibility({contentVisibilityAuto: true, visibilityProperty: true})"
@@ -97,4 +97,5 @@ def test_print_shows_what_is_folded_on_paper_white(browser: Any, address: str) -
     page.emulate_media(media="print")
     assert folded.evaluate(shown)
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 703
     page.close()

@@ -76,7 +76,7 @@ def render(report: BenchmarkReport) -> str:
     parts += [
         *(f"- {_escape(line)}" for line in words.since_lines(report)),
         _escape(words.gain_line(report)),
-        *(_escape(line) for line in (words.cost_line(report), words.reference_line(report)) if line),
+        *(_escape(line) for line in (words.price_line(report), words.reference_line(report)) if line),
         _escape(words.method_line(report)),
         _escape(words.noise_line(report)),
         f"<details><summary>Where each gain came from</summary>\n\n{steps}\n\n</details>",

@@ -328,14 +328,22 @@ def gap_line(found: Gain) -> str:
     return f" To tell {mixed} apart, measure {_listed(wanted)} as well."
 
 
-def cost_line(report: BenchmarkReport) -> str:
-    """Say what a million inputs cost where a price was given."""
-    column = columns(report).get("cost")
-    if column is None:
+def price_line(report: BenchmarkReport) -> str:
+    """Say at what price costs are, where one was given."""
+    if "cost" not in columns(report):
         return ""
-    costs = ((name, column.value(one)) for one in (report.baseline, *report.candidates) for name in [plain(one.name)])
-    said = ", ".join(f"{name} {column.text(cost)}" for name, cost in costs if cost is not None)
-    return f"Cost of a million inputs, at {report.config['price_per_hour']:g} an hour: {said}."
+    return f"Costs are of a million inputs, at {report.config['price_per_hour']:g} an hour for the machine."
+
+
+def cost_line(report: BenchmarkReport) -> str:
+    """Say what a million inputs cost each, where a price was given."""
+    if not (price := price_line(report)):
+        return ""
+    everyone = (report.baseline, *report.candidates)
+    costs = ", ".join(
+        f"{plain(one.name)} {text.strip()}" for one, text in zip(everyone, cells(report, "cost"), strict=True)
+    )
+    return f"{price[:-1]}: {costs}."
 
 
 def reference_line(report: BenchmarkReport) -> str:
