@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.benchmark.reports import SHAPES, make_report, with_everything
+from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport, Gate
 from theseus_deploy.benchmark.views import check_suffixes, html, junit, markdown, plots, save, terminal, words
 from theseus_deploy.errors import ArtifactError, ConfigError
@@ -265,7 +266,7 @@ def test_every_view_says_where_the_gain_came_from_and_what_was_not_measured() ->
             "To tell runtime, compression and quantisation apart, measure base’s model in onnxruntime fp32 and small’s "
             "model in onnxruntime fp32 as well."
         ) in mixed, name
-    assert "torch → onnxruntime, 4 → 2 layers, fp32 → int8-dynamic" in html.render(
+    assert "torch → onnxruntime, 4 layers → 2 layers, fp32 → int8-dynamic" in html.render(
         replace(report, candidates=(together,))
     )
 
@@ -335,3 +336,19 @@ def test_a_sweep_of_threads_is_a_table() -> None:
     assert "Other numbers of threads" not in none
     assert "| a (torch) | 4 | " in markdown.render(with_everything())
     assert "Other numbers of threads" not in markdown.render(make_report())
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ({"layers": 2, "parameters": 500}, "4 layers → 2 layers"),
+        ({"parameters": 2_000_000}, "0.0 M parameters → 2.0 M parameters"),
+        ({"runtime": "onnxruntime", "device": "cuda"}, "torch → onnxruntime on cuda"),
+        ({"precision": "bf16"}, "fp32 → bf16"),
+    ],
+)
+def test_a_step_says_from_what_to_what_it_went(end: dict[str, object], said: str) -> None:
+    report = make_report()
+    one = replace(report.candidates[0], **{"runtime": "torch", **end})  # type: ignore[arg-type]
+    (step,) = gain(replace(report, candidates=(one,)), one).steps
+    assert words.change_detail(step) == said

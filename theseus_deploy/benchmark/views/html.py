@@ -57,7 +57,6 @@ def render(report: BenchmarkReport) -> str:
         sizes=_sizes(report),
         shapes=_shapes(report),
         sweep=_sweep(report),
-        percentiles=PERCENTILES,
         pareto=_pareto(report),
         most=MOST_PAIRS,
         disagreements=[one for one in report.candidates if one.disagreement],

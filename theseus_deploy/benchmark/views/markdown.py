@@ -79,15 +79,15 @@ def render(report: BenchmarkReport) -> str:
         *(_escape(line) for line in (words.price_line(report), words.reference_line(report)) if line),
         _escape(words.method_line(report)),
         _escape(words.noise_line(report)),
-        f"<details><summary>Where each gain came from</summary>\n\n{steps}\n\n</details>",
-        f"<details><summary>Every shape</summary>\n\n{shapes}\n\n</details>",
-        *(
-            [f"<details><summary>Other numbers of threads</summary>\n\n{_sweep(report)}\n\n</details>"]
-            * bool(report.baseline.sweep)
+        _folded("Where each gain came from", steps),
+        _folded("Every shape", shapes),
+        *([_folded("Other numbers of threads", _sweep(report))] if report.baseline.sweep else []),
+        _folded(
+            "Versions and data",
+            f"{_escape(versions)}\n\n"
+            f"{_escape(words.plain(str(report.data['ref'])))}, {report.data['split']}: {report.data['rows']:,} rows, "
+            f"sha256 `{report.data['sha256'][:16]}`",
         ),
-        f"<details><summary>Versions and data</summary>\n\n{_escape(versions)}\n\n"
-        f"{_escape(words.plain(str(report.data['ref'])))}, {report.data['split']}: {report.data['rows']:,} rows, "
-        f"sha256 `{report.data['sha256'][:16]}`\n\n</details>",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -106,6 +106,10 @@ def summary(report: BenchmarkReport) -> str:
         ]
         rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
     return _table(header, rows)
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
 
 
 def _sweep(report: BenchmarkReport) -> str:

@@ -111,7 +111,8 @@ def distributions(rows: Sequence[Distribution], width: int) -> Markup:
         if beyond := int((row.times > axis.high).sum()):
             said = f"{beyond} more, to {digits(float(row.times.max()))} ms"
             drawn.append(text(axis.stop, floor - 6, said, "end", "muted"))
-        title = f"{row.label}: p50 {digits(row.p50)} ms, p95 {digits(row.p95)} ms, {row.times.size} samples"
+        dense = f", p95 {digits(row.p95)} ms" if row.times.size >= DENSE else ""
+        title = f"{row.label}: p50 {digits(row.p50)} ms{dense}, {row.times.size} samples"
         marks.append(group(row.label.kind, title, drawn))
     marks.append(text((left + axis.stop) / 2, bottom + 34, "milliseconds a batch, logarithmic", "middle", "muted"))
     return svg(width, bottom + 44, marks, "Distributions of latency, one row a candidate")

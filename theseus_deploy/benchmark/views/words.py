@@ -305,16 +305,13 @@ def factor(step: Step) -> str:
 def change_detail(step: Step) -> str:
     """Say from what to what a step went."""
     start, end = step.start, step.end
-    models = (
-        (f"{start.layers}", f"{end.layers} layers")
-        if start.layers != end.layers
-        else (f"{start.parameters / 1e6:.1f}", f"{end.parameters / 1e6:.1f} M parameters")
-    )
-    devices = "" if start.device == end.device else f" {start.device}", "" if start.device == end.device else end.device
+    models = [f"{one.layers} layers" for one in (start, end)]
+    if start.layers == end.layers:
+        models = [f"{one.parameters / 1e6:.1f} M parameters" for one in (start, end)]
     pairs = {
-        "runtime": (f"{start.runtime}{devices[0]}", f"{end.runtime} {devices[1]}".strip()),
+        "runtime": [one.runtime if one.device == "cpu" else f"{one.runtime} on {one.device}" for one in (start, end)],
         "compression": models,
-        "quantisation": (start.precision, end.precision),
+        "quantisation": [start.precision, end.precision],
     }
     return ", ".join(" → ".join(pairs[change]) for change in step.changes)
 
