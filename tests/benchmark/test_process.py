@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from theseus_deploy.benchmark.process import THREAD_VARIABLES, Worker, environment
-from theseus_deploy.benchmark.worker import pack, peak_rss
+from theseus_deploy.benchmark.worker import CORES, pack, peak_rss
 from theseus_deploy.errors import ModelError, TheseusError
 from theseus_deploy.predictor import Predictor
 
@@ -125,3 +125,17 @@ def test_packed_rows_are_full_of_real_tokens() -> None:
     assert packed["input_ids"].tolist() == [[2, 7, 3, 2, 8], [9, 3, 2, 7, 3]]
     assert packed["attention_mask"].tolist() == [[1] * 5] * 2
     assert packed["token_type_ids"].shape == (2, 5)
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="threads can be placed on Linux alone, and apart on two cores")
+@pytest.mark.parametrize(("threads", "placed"), [(1, 0), (2, 2)])
+def test_working_threads_get_a_core_each(fp32_bundle: Path, threads: int, placed: int) -> None:
+    with Worker("bundle", threads) as worker:
+        worker.ask(
+            "load", runtime="onnxruntime", path=str(fp32_bundle), ref="it", max_length=32, threads=threads, device="cpu"
+        )
+        for _ in range(2):  # the second time begins where the first has ended
+            worker.ask("warm", batches=BATCHES, sequence=None, seconds=0.3)
+        found = [os.sched_getaffinity(thread.id) for thread in psutil.Process(worker.pid).threads()]
+        alone = [cores for cores in found if len(cores) == 1]
+        assert sorted(alone, key=min) == [{core} for core in CORES[:placed]]

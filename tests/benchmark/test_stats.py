@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from theseus_deploy.benchmark.stats import (
+    Estimate,
     Interval,
     bootstrap,
     correlation,
@@ -135,3 +138,12 @@ def test_a_constant_correlates_with_nothing() -> None:
     assert correlation(np.ones((1, 200)), np.full(200, 0.3), second).tolist() == [0.0]
     alone = 49 * np.eye(200)  # each resample is of one input alone
     assert correlation(alone, first, second).tolist() == [0.0] * 200
+
+
+def test_independent_errors_add_up_in_squares() -> None:
+    wide = Estimate(2.0, (2 * math.exp(-0.3), 2 * math.exp(0.03)))
+    low, high = wide.widened((math.exp(-0.4), math.exp(0.04))).interval
+    assert (low, high) == (pytest.approx(2 * math.exp(-0.5)), pytest.approx(2 * math.exp(0.05)))
+    one = Estimate(2.0, (1.9, 2.1))
+    assert one.widened((1.0, 1.0)).interval == pytest.approx(one.interval)
+    assert one.widened((1.01, 1.1)).interval[0] == pytest.approx(1.9)  # equals that differ one way widen that side

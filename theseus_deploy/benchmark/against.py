@@ -13,7 +13,7 @@ from theseus_deploy.benchmark.stats import Array, Interval, quantile_ratio_chang
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
-ENVIRONMENT = ("cpu", "isa", "cores", "threads", "cpu_quota")
+ENVIRONMENT = ("cpu", "gpu", "isa", "cores", "threads", "cpu_quota")
 DATA = ("sha256", "split", "rows")
 SHOWN = 5  # differences that an error names
 

@@ -266,11 +266,18 @@ def _environment(config: BenchmarkConfig) -> dict[str, Any]:
         **machine.to_json(),
         "threads": config.threads or machine.cores,
         "cpu_quota": cpu_quota(),
+        "gpu": _gpu_name() if config.device == "cuda" else None,
         "versions": versions(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "preloaded": [Path(name).name for name in os.environ.get("LD_PRELOAD", "").replace(":", " ").split()],
         "noise": {"load_average": list(psutil.getloadavg()), "governors": governors()},
     }
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "one that torch does not see"
 
 
 def _start(

@@ -1,5 +1,6 @@
 """The statistics of a benchmark: pure functions of samples, seeded, on arrays."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,14 @@ class Estimate:
         return (self.interval[1] - self.interval[0]) / 2 / self.value
 
     def widened(self, noise: Interval) -> "Estimate":
-        """Widen a ratio by what that of two equals may be: a noisy machine decides nothing that is close."""
+        """Widen a ratio by what that of two equals may be: a noisy machine decides nothing that is close.
+
+        The two errors are independent, so that the squares of their logarithms add up.
+        """
         low, high = self.interval
-        return Estimate(self.value, (low * min(1.0, noise[0]), high * max(1.0, noise[1])))
+        below = math.hypot(math.log(self.value / low), math.log(min(1.0, noise[0])))
+        above = math.hypot(math.log(high / self.value), math.log(max(1.0, noise[1])))
+        return Estimate(self.value, (self.value * math.exp(-below), self.value * math.exp(above)))
 
 
 def quantile_ratio(candidate: Array, baseline: Array, quantile: float, seed: int) -> Estimate:

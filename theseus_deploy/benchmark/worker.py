@@ -10,18 +10,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import psutil
 
 from theseus_deploy.benchmark.runtimes import RUNTIMES, Encoded, Session, Texts
 from theseus_deploy.errors import TheseusError
 
 STEADY = 0.05  # warm-up is over when two passes over the same inputs differ by no more
-SETTLE = 0.01  # seconds
+SETTLE = 0.01  # seconds: another process has had the caches
+SETTLE_THREADS = 0.1  # and its pool may still be spinning for work, on cores that ours needs
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 MIN_PASSES = 3
 MIN_CALLS = 3
 
@@ -31,6 +35,7 @@ class Bench:
 
     def __init__(self) -> None:
         self._session: Session | None = None
+        self._threads = 1
 
     @property
     def session(self) -> Session:
@@ -39,13 +44,20 @@ class Bench:
             raise TheseusError("nothing is loaded yet; ask for `load` first")
         return self._session
 
-    def load(self, runtime: str, **arguments: Any) -> dict[str, Any]:
+    def load(self, runtime: str, threads: int, **arguments: Any) -> dict[str, Any]:
         """Load the candidate; it is ready when the answer comes."""
-        self._session = RUNTIMES[runtime].load(**arguments)
+        self._session, self._threads = RUNTIMES[runtime].load(threads=threads, **arguments), threads
         return {"parameters": self._session.parameters}
 
     def warm(self, batches: list[list[list[str]]], sequence: int | None, seconds: float) -> dict[str, Any]:
-        """Run over the batches until two passes take the same time, or the seconds are over; answer with s/batch."""
+        """Run over the batches until two passes take the same time, or the seconds are over; answer with s/batch.
+
+        Then the threads that did the work get a core each, whatever the runtime.
+        """
+        with one_core_each(self._threads):
+            return self._warm(batches, sequence, seconds)
+
+    def _warm(self, batches: list[list[list[str]]], sequence: int | None, seconds: float) -> dict[str, Any]:
         calls, paces = self._calls(batches, sequence), list[float]()
         end = time.perf_counter() + seconds
         while True:
@@ -59,9 +71,9 @@ class Bench:
                 return {"seconds": paces[-1]}
 
     def time(self, batches: list[list[list[str]]], sequence: int | None) -> dict[str, Any]:
-        """Time each batch, after running the first untimed for a moment: another process has had the caches."""
+        """Time each batch, after running the first untimed for a moment: another process has had the machine."""
         calls = self._calls(batches, sequence)
-        end = time.perf_counter() + SETTLE
+        end = time.perf_counter() + (SETTLE_THREADS if self._threads > 1 else SETTLE)
         calls[0]()
         while time.perf_counter() < end:
             calls[0]()
@@ -96,6 +108,29 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+@contextmanager
+def one_core_each(threads: int) -> Iterator[None]:
+    """Give each of the threads that are busiest inside a core of its own afterwards; inside, all may use all cores.
+
+    A pool that sleeps between two turns may wake with two threads on one core, and calls take up to twice as long until
+    the kernel moves one: measured, for seconds. Threads that are made later would inherit their maker's one core, so
+    whatever makes threads should happen inside. Only Linux lets threads be placed.
+    """
+    if threads == 1 or len(CORES) < threads:
+        yield
+        return
+    process = psutil.Process()
+    before = {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
+    for thread in before:
+        _place(thread, CORES)
+    yield
+    used = {
+        thread.id: thread.user_time + thread.system_time - before.get(thread.id, 0.0) for thread in process.threads()
+    }
+    for core, thread in zip(CORES, sorted(used, key=lambda thread: -used[thread])[:threads], strict=False):
+        _place(thread, [core])
+
+
 def pack(encoded: Encoded, sequence: int) -> Encoded:
     """Make a batch of full rows, `sequence` tokens each, out of the tokens of a padded one: real ids, no padding."""
     real = encoded["attention_mask"] == 1
@@ -114,8 +149,6 @@ def peak_rss() -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     if sys.platform == "win32":
-        import psutil
-
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
@@ -142,6 +175,11 @@ def main() -> None:
         os.dup2(2, 1)
         sys.stdout = sys.stderr
         serve(sys.stdin, answers)
+
+
+def _place(thread: int, cores: Sequence[int]) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.sched_setaffinity(thread, cores)
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -1,0 +1,47 @@
+"""How the experiment counts: what a fault is, what a catch is, and that an interrupted one goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gate_power
+
+
+def compared(kind: str, verdict: str, count: int, machine: str = "quiet") -> list[dict[str, Any]]:
+    return [{"seed": seed, "machine": machine, "kind": kind, "verdict": verdict, "ratio": 1.0} for seed in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdicts", "rate", "reached"),
+    [
+        ("A/A", {"pass": 199, "inconclusive": 1}, 0.0, True),
+        ("A/A", {"pass": 196, "fail": 4}, 0.02, True),
+        ("A/A", {"pass": 195, "fail": 5}, 0.025, False),
+        ("slower", {"fail": 196, "inconclusive": 4}, 0.98, True),
+        ("slower", {"fail": 195, "inconclusive": 5}, 0.975, False),
+    ],
+)
+def test_a_fault_is_a_failed_equal_and_a_catch_a_failed_slowdown(
+    kind: str, verdicts: dict[str, int], rate: float, reached: bool
+) -> None:
+    comparisons = [one for verdict, count in verdicts.items() for one in compared(kind, verdict, count)]
+    (found,) = gate_power.summarise(comparisons)
+    assert (found["comparisons"], found["verdicts"], found["rate"]) == (200, verdicts, pytest.approx(rate))
+    assert found["interval"][0] <= rate <= found["interval"][1]
+    assert found["reached"] is reached
+
+
+def test_machines_are_counted_apart() -> None:
+    found = gate_power.summarise(compared("A/A", "pass", 3) + compared("A/A", "fail", 2, "noisy"))
+    assert [(one["machine"], one["rate"]) for one in found] == [("quiet", 0.0), ("noisy", 1.0)]
+
+
+def test_what_was_compared_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_power, "RESULT", tmp_path / "gate_power.json")
+    comparisons = compared("A/A", "pass", 2) + compared("slower", "fail", 2)
+    gate_power.save(comparisons)
+    kept = json.loads((tmp_path / "gate_power.json").read_text())
+    assert kept["comparisons"] == comparisons
+    assert kept["summary"] == json.loads(json.dumps(gate_power.summarise(comparisons)))
