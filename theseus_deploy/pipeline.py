@@ -226,7 +226,7 @@ def benchmark_with_reference(
         references = []
         if lacks_reference(candidates, baseline, config):
             progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
-            folder = Path(place) / f"{Path(baseline).name}-onnx-fp32"
+            folder = Path(place) / f"{Path(baseline).resolve().name}-onnx-fp32"
             wanted = ExportConfig(seed=config.seed, threads=config.threads)
             try:
                 references = [str(export_checkpoint(baseline, folder, wanted, progress=progress).path)]

@@ -59,7 +59,7 @@ def line_up(
     found = [_find(ref, config, is_baseline=position == 0) for position, ref in enumerate(refs)]
     found += [replace(_find(ref, config, is_baseline=False), role="reference") for ref in references]
     if config.device == "cuda":
-        for runtime in {contender.runtime for contender in found}:
+        for runtime in dict.fromkeys(contender.runtime for contender in found):
             RUNTIMES[runtime].check_gpu()
     if config.bf16:
         found += _in_bf16(found)
