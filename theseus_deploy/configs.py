@@ -20,7 +20,7 @@ TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"
 Thaw = Literal["none", "head", "all"]
 Decay = Literal["linear", "successor", "none"]
 Init = Literal["bottom", "first", "last", "every-other"]
-Quantize = Literal["none", "dynamic", "static", "fp16"]
+Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 
@@ -203,7 +203,7 @@ class ExportConfig(Config):
             if (limit := getattr(self, name)) is not None and self.quantize in ("none", "fp16"):
                 raise ConfigError(
                     f"{_flag(name)} {limit} is a budget for int8, and --quantize {self.quantize} has none; use "
-                    "--quantize dynamic or static"
+                    "--quantize auto, dynamic or static"
                 )
 
 

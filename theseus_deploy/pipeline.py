@@ -143,6 +143,7 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
     from theseus_deploy.compress.stage import compress_checkpoint
     from theseus_deploy.export.stage import export_checkpoint
     from theseus_deploy.finetune import finetune_checkpoint
+    from theseus_deploy.race import race
 
     text, label = recipe.text, recipe.label
     models = {"predecessor": recipe.model, "successor": str(out / "successor")}
@@ -170,7 +171,7 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
         def export(folder: Path, wanted: Export = wanted) -> Artifact:
             return export_checkpoint(
                 models[wanted.of], folder, wanted.config,
-                data=recipe.data, text=text, label=label, reuse=True, progress=progress,
+                data=recipe.data, text=text, label=label, reuse=True, progress=progress, timer=race,
             )  # fmt: skip
 
         stage(wanted.folder, export)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ Encoded = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
 
 OUTPUT = "logits"
+SESSION = "session"  # where a manifest's receipt keeps entries of onnxruntime's session configuration
 # What a graph may ask for, and the field of a `tokenizers.Encoding` that answers.
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 QUIET = 4  # onnxruntime tells everything in its exceptions too; a library does not write to stderr
@@ -59,8 +61,9 @@ class Predictor:
     ) -> None:
         """Load a bundle to run on `threads` cores, by default all that this process may use.
 
-        `task` is read from the manifest; export gives it for a folder that has no manifest yet. `load` opens the graph
-        in another runtime: it takes the file and the threads, and returns what looks like onnxruntime's session.
+        `task` is read from the manifest, as are onnxruntime's settings (`receipt.session`); export gives the task for
+        a folder that has no manifest yet. `load` opens the graph in another runtime: it takes the file and the
+        threads, and returns what looks like onnxruntime's session.
 
         Warns:
             UserWarning: the graph is int8, and was quantised for another instruction set than this CPU has.
@@ -69,9 +72,14 @@ class Predictor:
             ArtifactError: the folder is no bundle, or its graph or tokenizer cannot be read.
         """
         folder = Path(bundle)
-        self.task = task or _open(folder).task
+        settings: Mapping[str, str] = {}
+        if task is None:
+            manifest = _open(folder)
+            task, settings = manifest.task, manifest.receipt.get(SESSION, {})
+        self.task = task
         self._tokenizer, self._padding = _load_tokenizer(folder / "tokenizer.json", self.task.max_length)
-        self._session = (load or _load_session)(folder / "model.onnx", threads or usable_cores())
+        load = load or partial(_load_session, settings=settings)
+        self._session = load(folder / "model.onnx", threads or usable_cores())
         self.inputs = tuple(node.name for node in self._session.get_inputs())
         self._check(folder / "model.onnx")
 
@@ -211,7 +219,7 @@ def _load_tokenizer(path: Path, max_length: int) -> tuple[Any, dict[str, Any]]:
     return tokenizer, padding
 
 
-def _load_session(path: Path, threads: int) -> Any:
+def _load_session(path: Path, threads: int, settings: Mapping[str, str]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -219,6 +227,8 @@ def _load_session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = QUIET
     try:
+        for name, value in settings.items():
+            options.add_session_config_entry(name, value)
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's dozen errors share no other base class
         raise ArtifactError(f"{path} cannot be loaded ({_brief(error)}); export the bundle again") from error

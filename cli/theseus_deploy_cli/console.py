@@ -170,6 +170,8 @@ def print_artifact(artifact: "Artifact", as_json: bool) -> None:
     for name, scores in manifest.scores.items():
         print(f"  {name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in scores.items()))
     _print_ledger(manifest.receipt)
+    if tournament := manifest.receipt.get("quantization", {}).get("tournament"):
+        _print_tournament(tournament)
 
 
 def _print_ledger(receipt: Mapping[str, Any]) -> None:
@@ -185,3 +187,16 @@ def _print_ledger(receipt: Mapping[str, Any]) -> None:
             if "unproven" in strip
             else f"  strip: none of the {strip['replaced']} tensors replaced in {strip['predecessor']} is in the graph"
         )
+
+
+def _print_tournament(tournament: Mapping[str, Any]) -> None:
+    """Print what was tried, what became of it and how fast it was, and the winner under other settings."""
+    print("  tournament: the median of one input at the data's lengths, and its ratio to the first line's [95 %]")
+    for one in (*tournament["entries"], {"name": f"{tournament['winner']}, with"}, *tournament["runs"]):
+        agreement = f"  agreement {one['label_agreement']:.3f}" if "label_agreement" in one else ""
+        low, high = one.get("interval", (0, 0))
+        speed = f"{1000 * one['p50']:8.2f} ms  {one['ratio']:.2f} [{low:.2f}, {high:.2f}]" if "p50" in one else ""
+        ships = "  <- ships" if one["name"] in (tournament["winner"], tournament["setting"]) else ""
+        print(f"    {one['name']:30}{speed or one.get('out', '')}{agreement}{ships}")
+    if runtime := tournament.get("faster_runtime"):
+        print(f"  {runtime} runs this model.onnx faster here")

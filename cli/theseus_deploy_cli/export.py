@@ -103,18 +103,24 @@ def command(
 
     fp16: for CUDA, with onnxruntime-gpu. Its authors had no GPU to run it on.
 
+    auto: a tournament for this machine. fp32, dynamic and static int8, per channel and per tensor, are judged by the
+    budget (99 % of the labels, unless you give another), those within it are timed as `theseus benchmark` does, and
+    the fastest ships with the settings of onnxruntime that were best for it. It takes minutes; the table is printed.
+
         theseus export successor --quantize dynamic --data reviews/ --out bundle
+        theseus export successor --quantize auto --data reviews/ --out bundle
         theseus export successor --quantize dynamic --min-agreement 0.99 --data reviews/ --out bundle
     """
     config = opt.config_from(ExportConfig, locals())
     from theseus_deploy.delivery import delivered
     from theseus_deploy.export.stage import export_checkpoint
+    from theseus_deploy.race import race
 
     progress = console.progress(quiet)
     artifact = delivered(
         lambda: export_checkpoint(
             checkpoint, out, config,
-            data=data, text=opt.words(text), label=label, overwrite=overwrite, progress=progress,
+            data=data, text=opt.words(text), label=label, overwrite=overwrite, progress=progress, timer=race,
         ),
         out, triton=triton, push_to_hub=push_to_hub, overwrite=overwrite, progress=progress,
     )  # fmt: skip

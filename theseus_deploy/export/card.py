@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from theseus_deploy.artifact import Manifest, Parent
+from theseus_deploy.predictor import SESSION
 from theseus_deploy.tasks import Task
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -49,6 +50,8 @@ def model_card(manifest: Manifest, checkpoint: Manifest | None) -> str:
         padding=manifest.receipt["padding"],
         ledger=manifest.receipt["ledger"],
         strip=manifest.receipt.get("strip"),
+        faster_runtime=manifest.receipt.get("quantization", {}).get("tournament", {}).get("faster_runtime"),
+        session=manifest.receipt.get(SESSION),
         metrics=metrics,
         rows=[
             (where.replace("_", " "), [_shown(scores.get(metric)) for metric in metrics])

@@ -24,9 +24,10 @@ from theseus_deploy.export.parity import (
 )
 from theseus_deploy.export.quantize.choose import check_request, quantise
 from theseus_deploy.export.quantize.judge import Judge
+from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
 from theseus_deploy.models import open_checkpoint, write_tokenizer
-from theseus_deploy.predictor import Predictor
+from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
@@ -34,7 +35,6 @@ from theseus_deploy.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FP32 = "fp32"
 GRAPH = "model.onnx"
 CARD = "README.md"
 
@@ -69,15 +69,17 @@ def export(
     *,
     corpus: Corpus | None = None,
     predecessor: Predecessor | None = None,
+    timer: Timer | None = None,
 ) -> Exported:
     """Write a bundle's files but the manifest into `folder`, and prove on `texts` that the graph answers as the model.
 
     The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
-    difference is reported. `corpus` is what int8 is calibrated on and scored with. The model must be float32, on the
-    CPU. Of its `predecessor`, nothing may be in the graph but what the two share.
+    difference is reported. `corpus` is what int8 is calibrated on and scored with, `timer` times what
+    `--quantize auto` tries. The model must be float32, on the CPU. Of its `predecessor`, nothing may be in the graph
+    but what the two share.
 
     Raises:
-        ConfigError: what was asked needs a corpus.
+        ConfigError: what was asked needs a corpus, or a timer.
         ExportError: the model cannot be exported, its graph answers otherwise, or holds what was replaced.
     """
     graph = folder / GRAPH
@@ -111,14 +113,16 @@ def export(
     receipt: dict[str, Any] = {"ledger": ledger, **strip, "padding": list(padded)}
     if config.quantize != "none":
         judge = Judge(folder, predictor, texts, expected, corpus, config.threads)
-        chosen = quantise(graph, config, judge, progress)
+        chosen = quantise(graph, config, judge, progress, timer)
         receipt["quantization"] = chosen.receipt
-        predictor, quantised = check(chosen.precision)
-        precision, quantised_by = chosen.precision, quantised[""].max_abs_diff
-        named = {
-            **{f"parity{side}": found for side, found in quantised.items()},
-            **{f"parity_fp32{side}": found for side, found in parity.items()},
-        }
+        receipt |= {SESSION: dict(chosen.session)} if chosen.session else {}
+        if chosen.precision != FP32:
+            predictor, quantised = check(chosen.precision)
+            precision, quantised_by = chosen.precision, quantised[""].max_abs_diff
+            named = {
+                **{f"parity{side}": found for side, found in quantised.items()},
+                **{f"parity_fp32{side}": found for side, found in parity.items()},
+            }
     Probe.ask(predictor, probe_texts(task), quantised_by).write(folder)
     return Exported(precision, model.num_parameters(), named, receipt)
 
@@ -134,20 +138,22 @@ def export_checkpoint(
     overwrite: bool = False,
     reuse: bool = False,
     progress: Progress = SILENT,
+    timer: Timer | None = None,
 ) -> Artifact:
     """Export the checkpoint `ref` and write the bundle to `out`, checked on texts of `data`, or on built-in ones.
 
     An `out` that exists is an error, unless `overwrite`; with `reuse` it is kept if the same was asked of it before.
+    `--quantize auto` needs a `timer`, which is `race.race`.
 
     Raises:
         TheseusError: the checkpoint, the data or `out` cannot be used, or the graph answers otherwise than the
             checkpoint; nothing is written then.
     """
-    check_request(config, None, has_data=data is not None)
+    check_request(config, None, data is not None, timer is not None)
     claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     task = checkpoint.task
-    check_request(config, task, has_data=data is not None)
+    check_request(config, task, data is not None, timer is not None)
     corpus = open_data(data, text, label, task) if data else None
     if corpus:
         task = task.reading(corpus.text, corpus.label, corpus.metric)
@@ -160,7 +166,7 @@ def export_checkpoint(
     with Artifact.writing(out, overwrite or reuse) as draft:
         exported = export(
             model, tokenizer, task, texts, config, draft.path, progress,
-            corpus=corpus, predecessor=Predecessor.of(before),
+            corpus=corpus, predecessor=Predecessor.of(before), timer=timer,
         )  # fmt: skip
         manifest = Manifest(
             kind="bundle",

@@ -16,7 +16,7 @@ from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
 from theseus_deploy.predictor import Predictor
 
-TOKENIZER = "tokenizer.json"
+GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 ROWS = 2000  # to score
 
 
@@ -48,20 +48,30 @@ class Judge:
     threads: int | None
 
     def verdict(self, scheme: Scheme, ranges: Ranges | None, scored: bool) -> Verdict:
-        """Quantise the fp32 graph in a place of its own, and ask it; the metric's drop is found where it is `scored`.
+        """Quantise the fp32 graph in a place of its own that is gone afterwards, and judge it."""
+        with TemporaryDirectory(dir=self.folder) as place:
+            self.write(Path(place), scheme, ranges)
+            return self.judge(Path(place), scored)
+
+    def write(self, trial: Path, scheme: Scheme | None, ranges: Ranges | None) -> None:
+        """Write the fp32 graph into a folder, quantised where there is a scheme, and the tokenizer beside it."""
+        shutil.copy(self.folder / TOKENIZER, trial)
+        if scheme:
+            to_int8(self.folder / GRAPH, trial / GRAPH, scheme, ranges)
+        else:
+            shutil.copy(self.folder / GRAPH, trial)
+
+    def judge(self, trial: Path, scored: bool) -> Verdict:
+        """Ask the graph in a folder; the drop of the metric is found where it is `scored`.
 
         Raises:
             ExportError: it answers with what is no finite number.
         """
-        with TemporaryDirectory(dir=self.folder) as place:
-            trial, graph = Path(place), "model.onnx"
-            shutil.copy(self.folder / TOKENIZER, trial)
-            to_int8(self.folder / graph, trial / graph, scheme, ranges)
-            predictor = Predictor(trial, self.threads, task=self.fp32.task)
-            answered = ask(predictor.answer, self.texts)
-            parity = compare(self.expected, answered, self.texts, self.fp32.task)
-            distance = np.abs(np.concatenate(self.expected) - np.concatenate(answered)).mean()
-            drop = self._metric_of_fp32 - self._metric(predictor) if scored else None
+        predictor = Predictor(trial, self.threads, task=self.fp32.task)
+        answered = ask(predictor.answer, self.texts)
+        parity = compare(self.expected, answered, self.texts, self.fp32.task)
+        distance = np.abs(np.concatenate(self.expected) - np.concatenate(answered)).mean()
+        drop = self._metric_of_fp32 - self._metric(predictor) if scored else None
         return Verdict(parity.label_agreement, float(distance), drop)
 
     @cached_property

@@ -58,6 +58,10 @@ class Scheme:
             return KEPT
         return UNASKED if part.is_lookup and not self.embeddings else INT8
 
+    def __str__(self) -> str:
+        scales = "per channel" if self.per_channel else "per tensor"
+        return f"{self.method} {scales}{f', {len(self.kept)} blocks fp32' if self.kept else ''}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the part of the manifest's receipt that says what was asked."""
         return {
