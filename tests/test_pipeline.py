@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tests.cli.conftest import Ran, theseus  # noqa: F401 - a fixture
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.configs import ExportConfig, Quantize
 from theseus_deploy.errors import DataError
-from theseus_deploy.pipeline import Recipe, run
+from theseus_deploy.pipeline import Export, Recipe, run
 
 RECIPE = """
 model: {model}
@@ -83,6 +85,11 @@ def test_the_demo_is_a_recipe_that_ships() -> None:
     assert [export.folder for export in recipe.exports] == [
         "predecessor-onnx-fp32", "successor-onnx-fp32", "successor-onnx-int8",
     ]  # fmt: skip
+
+
+def test_every_way_to_quantise_names_a_folder_of_its_own() -> None:
+    folders = {Export("successor", ExportConfig(quantize=quantize)).folder for quantize in get_args(Quantize)}
+    assert len(folders) == len(get_args(Quantize))
 
 
 def test_keys_set_once_hold_for_every_stage() -> None:

@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Config)
 SUFFIXES = (".yaml", ".yml")
 REPORTS = ("report.json", "report.md", "report.html")
 SHARED = tuple(field.name for field in fields(Config))  # keys that a recipe may set once, for all stages
-PRECISION_NAMES = {"none": "fp32", "dynamic": "int8", "static": "int8-static", "fp16": "fp16"}
+PRECISION_NAMES = {"none": "fp32", "dynamic": "int8", "static": "int8-static", "fp16": "fp16", "auto": "auto"}
 
 
 @dataclass(frozen=True)
