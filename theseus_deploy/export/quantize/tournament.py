@@ -25,8 +25,8 @@ from theseus_deploy.tasks import Task
 FP32 = "fp32"
 DEFAULT = "onnxruntime's defaults"
 RUNTIME, RIVAL = "onnxruntime", "openvino"
-# Entries of onnxruntime's session configuration. The first was worth 4 % at 8 inputs of 128 tokens, where the fused
-# operator finds the range of its input and rounds it on a single thread (benchmarks/results/int8_speed.json).
+# Entries of onnxruntime's session configuration. The first is for large batches: the fused operator rounds its input on
+# a single thread, while the operator that rounds for several products at once divides the work.
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "activations quantised apart": {"optimization.disable_specified_optimizers": "DynamicQuantizeMatMulFusion"},
     "threads that do not spin": {"session.intra_op.allow_spinning": "0"},
