@@ -22,23 +22,18 @@ Decay = Literal["linear", "successor", "none"]
 Init = Literal["bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
+POISSON = "poisson"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """What every stage can be asked."""
-
-    seed: int = 1
-    device: Device = "auto"
-    threads: int | None = None
+class Checked:
+    """A request: every value is of its kind and within its limits, or there is none."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if not _fits(value, hint):
                 raise ConfigError(f"{_flag(name)} {value!r} is not {_describe(hint)}; correct it")
-        self._at_least("seed", 0)
-        self._at_least("threads", 1)
 
     def _at_least(self, name: str, limit: float) -> None:
         value = getattr(self, name)
@@ -73,6 +68,20 @@ class Config:
             return cls(**values)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Checked):
+    """What every stage can be asked."""
+
+    seed: int = 1
+    device: Device = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least("seed", 0)
+        self._at_least("threads", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +271,44 @@ class BenchmarkConfig(Config):
             raise ConfigError(f"--cuda-graphs with --device {self.device}; use --device cuda, or leave it out")
         self._within("max_metric_drop", 0, 1)
         self._within("min_label_loyalty", 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig(Checked):
+    """What `theseus plan` can be asked: the load in inputs a second, the objective, and how servers form batches.
+
+    A server that is free takes up to `max_batch` inputs (None: the largest batch that was measured) as soon as so many
+    wait or the first of them has waited for the window, and spends the overhead on them beside what was measured.
+    `arrivals` is `poisson`, or a file of time stamps to replay, at their own rate without `qps`. `price_per_hour` is
+    that of the whole machine which the report was made on.
+    """
+
+    p99_ms: float
+    qps: float | None = None
+    batch_window_ms: float = 0.0
+    max_batch: int | None = None
+    overhead_ms: float = 0.0
+    arrivals: str = POISSON
+    price_per_hour: float | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("qps", "p99_ms"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{_flag(name)} {value} is not above 0; raise it")
+        if self.qps is None and self.arrivals == POISSON:
+            raise ConfigError("--qps is missing, and Poisson arrivals have no rate without it; give inputs a second")
+        self._at_least("batch_window_ms", 0)
+        if self.batch_window_ms >= self.p99_ms:
+            raise ConfigError(
+                f"--batch-window-ms {self.batch_window_ms} leaves nothing of --p99-ms {self.p99_ms} to answer in; "
+                "lower the window"
+            )
+        self._at_least("max_batch", 1)
+        self._at_least("overhead_ms", 0)
+        self._at_least("price_per_hour", 0)
+        self._at_least("seed", 0)
 
 
 def _flag(name: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from theseus_deploy.benchmark.report import BenchmarkReport
     from theseus_deploy.checks import Check
     from theseus_deploy.pipeline import Outcome
+    from theseus_deploy.plan.stage import Plan
 
 LOG_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 
@@ -140,6 +141,19 @@ def print_report(report: "BenchmarkReport", as_json: bool) -> int:
 
         Console(highlight=False).print(render(report))
     return report.exit_code
+
+
+def print_plan(plan: "Plan", as_json: bool) -> int:
+    """Print what every candidate needs and return the exit code: 0 if one of them holds the objective, else 3."""
+    from theseus_deploy.plan.views import render
+
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        from rich.console import Console
+
+        Console(highlight=False).print(render(plan))
+    return plan.exit_code
 
 
 def print_outcome(outcome: "Outcome", as_json: bool) -> int:

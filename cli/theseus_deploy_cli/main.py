@@ -11,7 +11,7 @@ import typer
 from theseus_deploy import __version__
 from theseus_deploy.errors import TheseusError
 
-COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "predict", "run", "verify", "doctor")
+COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
 
 app = typer.Typer(
     name="theseus",
@@ -40,8 +40,8 @@ def theseus(
 ) -> None:
     """Take a fine-tuned BERT to production: compress it with BERT-of-Theseus, export it to int8 ONNX, prove the result.
 
-    Begin with `theseus demo`. On your own model: `finetune` if it has no task yet, then `compress`, `export` and
-    `benchmark`.
+    Begin with `theseus demo`. On your own model: `finetune` if it has no task yet, then `compress`, `export`,
+    `benchmark` and, for the number of cores, `plan`.
     """
     del version
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from theseus_deploy.configs import Config, Device, Precision
+from theseus_deploy.configs import Checked, Device, Precision
 from theseus_deploy.errors import ConfigError
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=Checked)
 
 MACHINE, TRAINING = "This machine", "Training"
 

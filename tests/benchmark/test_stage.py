@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.families import LABELS
+from theseus_deploy.benchmark.latency import PAUSES
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.runtimes import RUNTIMES
 from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
@@ -106,6 +107,12 @@ def test_every_shape_is_measured_in_the_same_rounds(report: BenchmarkReport) -> 
             assert len(latency.samples) == len(base.samples) >= 5
             assert latency.rounds == base.rounds >= 5
             assert len(latency.samples) % latency.rounds == 0
+
+
+def test_every_candidate_is_timed_after_pauses(report: BenchmarkReport) -> None:
+    for one in (report.baseline, *report.candidates):
+        assert [rested.pause for rested in one.rested] == list(PAUSES)
+        assert all(len(rested.samples) == len(rested.again) >= 3 for rested in one.rested)
 
 
 def test_statistics_come_from_the_samples(report: BenchmarkReport) -> None:

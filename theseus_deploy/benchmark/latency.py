@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import Latency, Ratio
+from theseus_deploy.benchmark.report import Latency, Ratio, Rested
 from theseus_deploy.benchmark.stats import Array, Estimate, quantile_ratio
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Split
@@ -26,6 +26,8 @@ MOST_IN_A_ROUND = 8
 WARM_SHARE = 0.15  # of a shape's time, for all workers together
 WARM_BATCHES = 8
 SECONDS_AN_HOUR = 3600
+PAUSES = (0.001, 0.003, 0.01, 0.03)  # seconds; after longer ones nothing is left in the caches
+MOST_AFTER_A_PAUSE = 100
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
 
@@ -111,6 +113,18 @@ def measure(
                 look = math.ceil(rounds * 1.25)
             if rounds >= MIN_ROUNDS and spent >= 1:
                 return timings
+
+
+def measure_rested(worker: Worker, split: Split, seed: int, seconds: float) -> tuple[Rested, ...]:
+    """Time single inputs of the data after pauses, and again without; the seconds are for all pauses together."""
+    batches = _batches(split, 1, np.random.default_rng([seed, 0]))
+    found = []
+    for pause in PAUSES:
+        chosen = [next(batches) for _ in range(MOST_AFTER_A_PAUSE)]
+        answer = worker.ask("rest", batches=chosen, pause=pause, seconds=seconds / len(PAUSES))
+        taken = (tuple(round(value, 9) for value in answer[name]) for name in ("rested", "again"))
+        found.append(Rested(pause, *taken))
+    return tuple(found)
 
 
 def summarise(

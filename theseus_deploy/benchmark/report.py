@@ -61,6 +61,18 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Rested:
+    """Seconds of single inputs of the data, each after a pause in seconds, and of the same ones `again` without pauses.
+
+    A process that has rested finds its weights gone from the caches; one that is asked without a pause never does.
+    """
+
+    pause: float
+    samples: tuple[float, ...]
+    again: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Loyalty:
     """Agreement with the baseline (Xu et al., EMNLP 2021): of labels, and of probabilities, 1 - sqrt(JSD), base 2."""
 
@@ -147,6 +159,7 @@ class Candidate:
     role: Role = "candidate"
     first_answer_seconds: float | None = None
     sweep: tuple[Sweep, ...] = ()
+    rested: tuple[Rested, ...] = ()
 
     def at(self, batch: int, sequence: int | str) -> Latency:
         """Return the times of one shape."""
@@ -284,6 +297,9 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
         "loyalty": Loyalty(**data["loyalty"]) if data["loyalty"] else None,
         "latency": tuple(_latency(item) for item in data["latency"]),
         "intervals": {name: tuple(bounds) for name, bounds in data.get("intervals", {}).items()},
+        "rested": tuple(
+            Rested(item["pause"], tuple(item["samples"]), tuple(item["again"])) for item in data.get("rested", ())
+        ),
         "disagreement": _disagreement(found) if (found := data.get("disagreement")) else None,
         "sweep": tuple(Sweep(item["threads"], _latency(item["latency"])) for item in data.get("sweep", ())),
     }

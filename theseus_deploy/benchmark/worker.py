@@ -79,6 +79,17 @@ class Bench:
             calls[0]()
         return {"seconds": [_timed(call) for call in calls]}
 
+    def rest(self, batches: list[list[list[str]]], pause: float, seconds: float) -> dict[str, Any]:
+        """Time batches each after a pause, until the seconds are over or none is left, and then the same without."""
+        calls, rested = self._calls(batches, sequence=None), list[float]()
+        end = time.perf_counter() + seconds
+        for call in calls:
+            time.sleep(pause)
+            rested.append(_timed(call))
+            if time.perf_counter() > end and len(rested) >= MIN_CALLS:
+                break
+        return {"rested": rested, "again": [_timed(call) for call in calls[: len(rested)]]}
+
     def score(self, batches: list[list[list[str]]]) -> dict[str, Any]:
         """Answer with the logits of all inputs in order, each with as many rows as it has items: float32, base64."""
         answers = [answer for batch in batches for answer in self.session.answer(_tuples(batch))]
@@ -103,6 +114,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "load": Bench.load,
     "warm": Bench.warm,
     "time": Bench.time,
+    "rest": Bench.rest,
     "score": Bench.score,
     "memory": Bench.memory,
 }

@@ -1,0 +1,74 @@
+from math import exp
+
+import numpy as np
+import pytest
+
+from tests.plan.test_simulation import erlang_c
+from theseus_deploy.benchmark.report import Rested
+from theseus_deploy.plan.arrivals import Load
+from theseus_deploy.plan.search import Outlook, look_ahead, replications, smallest_fleet
+from theseus_deploy.plan.service import ServiceTimes
+from theseus_deploy.plan.simulation import Fleet
+
+
+def exponential(rounds: int, most: int = 1) -> ServiceTimes:
+    return ServiceTimes({1: np.random.default_rng(1).exponential(1.0, (rounds, 10))}, most)
+
+
+def test_the_smallest_fleet_is_the_one_that_erlang_gives() -> None:
+    """M/M/c: of the time in the system, an exponential wait with probability C and an exponential service."""
+    rate, p99 = 4.0, 5.2
+
+    def beyond(servers: int) -> float:
+        spare = servers - rate  # of the wait's exponential; the sum of two is hypoexponential
+        waits = erlang_c(rate, servers)
+        return (1 - waits) * exp(-p99) + waits * (spare * exp(-p99) - exp(-spare * p99)) / (spare - 1)
+
+    exact = next(servers for servers in range(6, 40) if beyond(servers) <= 0.01)
+    servers, outlook = smallest_fleet(exponential(20_000), Load(rate), 0.0, p99, seed=1)
+    assert servers == exact
+    assert outlook.p99.interval[0] < outlook.p99.value < outlook.p99.interval[1] <= p99
+    assert outlook.utilisation == pytest.approx(rate / exact, rel=0.02)
+    assert outlook.batch == 1.0
+
+
+def test_an_objective_below_the_service_times_is_held_by_no_fleet() -> None:
+    servers, outlook = smallest_fleet(exponential(1_000), Load(1.0), 0.0, 4.0, seed=1)
+    assert servers is None
+    assert outlook.p99.value == pytest.approx(np.log(100), rel=0.1)
+
+
+def outlook_of(times: ServiceTimes, fleet: Fleet, seed: int = 1) -> Outlook:
+    return look_ahead(replications(times, Load(0.5), seed), fleet)
+
+
+def test_few_samples_never_look_certain() -> None:
+    few, many = (outlook_of(exponential(rounds), Fleet(1, 1, 0.0)).p99 for rounds in (4, 4_000))
+    assert few.half_width > 2 * many.half_width
+
+
+def test_all_follows_from_the_seed() -> None:
+    times, fleet = exponential(100), Fleet(1, 1, 0.0)
+    assert outlook_of(times, fleet) == outlook_of(times, fleet)
+    assert outlook_of(times, fleet) != outlook_of(times, fleet, seed=2)
+
+
+def test_the_start_is_not_counted_of_a_draw_and_is_of_a_log() -> None:
+    times = exponential(10)
+    assert replications(times, Load(1.0), 1)[0].warm == 1_000
+    log = replications(times, Load(1.0, np.arange(1_000.0)), 1)
+    assert {(run.warm, len(run.arrivals)) for run in log} == {(0, 1_000)}
+    assert len({tuple(run.levels) for run in log}) == len(log)
+
+
+def test_a_large_fleet_is_simulated_for_longer() -> None:
+    assert len(replications(ServiceTimes({1: np.ones((1, 1))}, 1), Load(300.0), 1)[0].arrivals) == 33_000
+
+
+def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
+    rested = Rested(0.1, (1.5,), (1.0,))
+    times = ServiceTimes({1: np.ones((1, 1))}, 1, (rested,))
+    assert smallest_fleet(times, Load(1.5), 0.0, 1.6, seed=1)[0] is not None
+    servers, outlook = smallest_fleet(times, Load(1.5), 0.0, 1.4, seed=1)
+    assert servers is None
+    assert outlook.p50.value == pytest.approx(1.5)
