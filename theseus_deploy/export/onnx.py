@@ -69,9 +69,12 @@ def to_onnx(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", path
     assert program is not None
     _name_transposed(program.model.graph.initializers, model)
     proto = program.model_proto
+    del program  # it holds weights transposed, and no more than two copies of a large model are wanted at once
     strip_notes(proto)
-    onnx.checker.check_model(proto)
-    onnx.save(proto, path)
+    serialized = proto.SerializeToString()
+    del proto
+    onnx.checker.check_model(serialized)
+    path.write_bytes(serialized)
 
 
 def input_names(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[str]:

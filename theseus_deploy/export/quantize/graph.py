@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 SLOPES = ("alpha", "beta", "gamma")  # of an activation, in the attributes of a product fused with it
 
@@ -31,3 +31,14 @@ def open_graph(path: Path) -> "ModelProto":
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
+
+
+def outline(graph: "GraphProto") -> "GraphProto":
+    """Copy the operators of a graph, and its weights' names, types and shapes without their values."""
+    import onnx
+
+    found = onnx.GraphProto()
+    found.node.extend(graph.node)
+    for tensor in graph.initializer:
+        found.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from theseus_deploy.export.onnx import strip_notes
 from theseus_deploy.export.quantize.calibrate import Ranges
-from theseus_deploy.export.quantize.graph import open_graph
+from theseus_deploy.export.quantize.graph import open_graph, outline
 from theseus_deploy.export.quantize.receipt import Receipt, account, names_of
 from theseus_deploy.export.quantize.scheme import INT8, LOOKUPS, PRODUCTS, Scheme, parts
 
@@ -28,8 +28,7 @@ def to_int8(source: Path, target: Path, scheme: Scheme, ranges: Ranges | None = 
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     model = open_graph(source)
-    before = onnx.GraphProto()
-    before.CopyFrom(model.graph)
+    before = outline(model.graph)
     add_pre_process_metadata(model)  # else the quantiser advises to do what is done already
     with _root_logger_untouched():
         WRITERS[scheme.method](model, target, scheme, ranges or {})
