@@ -215,6 +215,7 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
     assert watcher.told == []
 
 
+@pytest.mark.slow
 def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
     """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""
     config = BenchmarkConfig(
@@ -281,6 +282,7 @@ def write_rows(kind: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "metric"), [("tokens", "f1"), ("multi-label", "micro_f1")])
 def test_every_head_is_benchmarked_and_judged(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str, metric: str

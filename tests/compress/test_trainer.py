@@ -152,7 +152,7 @@ def test_nothing_but_successors_trains_before_the_rate_is_1_and_then_what_is_tha
         assert all(moved[12:]) == name.startswith(THAWED[thaw]), name
 
 
-@pytest.mark.parametrize("crash_after", [5, 17])
+@pytest.mark.parametrize("crash_after", [pytest.param(5, marks=pytest.mark.slow), 17])
 def test_a_thawed_run_that_was_interrupted_ends_bit_equal_too(lesson: Lesson, tmp_path: Path, crash_after: int) -> None:
     straight, _ = run(lesson, tmp_path / "straight", thaw="all")
     with pytest.raises(KeyboardInterrupt):
@@ -302,7 +302,9 @@ def test_accumulating_micro_batches_draws_one_mask_a_step(lesson: Lesson, tmp_pa
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("crash_after", [1, 11, 13, 23])
+@pytest.mark.parametrize(
+    "crash_after", [pytest.param(1, marks=pytest.mark.slow), 11, pytest.param(13, marks=pytest.mark.slow), 23]
+)
 def test_a_run_that_was_interrupted_ends_bit_equal_to_one_that_was_not(
     lesson: Lesson, tmp_path: Path, crash_after: int
 ) -> None:

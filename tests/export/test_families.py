@@ -139,6 +139,7 @@ def test_a_graph_that_onnxruntime_optimised_is_quantised_too(
     assert np.abs(expected - found).mean() < 0.05 * expected.std()
 
 
+@pytest.mark.slow
 def test_words_as_int8_on_the_users_own_rows_on_both_sides_and_said_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,7 +150,9 @@ def test_each_text_is_asked_in_a_padded_batch_and_some_alone_the_shortest_and_lo
     alone = [batch[0] for batch in batches if len(batch) == 1]
     assert sorted(together) == sorted(texts)
     assert {("x",), ("x" * 300,)} <= set(alone)
-    assert min(len(set(batch)) for batch in batches if len(batch) > 1) > 8
+    spreads = [max(lengths) - min(lengths) for batch in batches if len(lengths := [len(text[0]) for text in batch]) > 1]
+    assert sorted(spread > 250 for spread in spreads) == [False] * 17 + [True] * 2  # much padding, and little
+    assert max(spread for spread in spreads if spread <= 250) < 25
     assert np.concatenate(answers)[:, 0].tolist() == [len(text[0]) for text in [*texts, *alone]]
 
 

@@ -24,8 +24,9 @@ Answers = list[Array]  # logits of shape (items, labels) for each text
 Answer = Callable[[Texts], Answers]  # of one batch, padded to its longest
 
 TEXTS = 256
-ALONE = 64  # texts that are also asked alone, where a batch of one might be traced wrongly
+ALONE = 32  # texts that are also asked alone, where a batch of one might be traced wrongly
 BATCH = 16
+MIXED = 2  # batches of short texts beside long ones: the more padding, the better the test, and the dearer
 OTHER = {"right": "left", "left": "right"}  # side to pad on
 NOISE = 0.1  # the share of --atol by which a checkpoint may differ with the side, and still be said not to depend on it
 SEED = 2020
@@ -77,12 +78,10 @@ class Parity:
 def ask(answer: Answer, texts: Texts, progress: Progress = SILENT, title: str = "asking") -> Answers:
     """Return the logits of every text in a padded batch, then of `ALONE` of them alone."""
     order = _by_length(texts)
-    alone = _spread(order, ALONE)
-    batches = -(-len(texts) // BATCH)
+    alone, batches = _spread(order, ALONE), _batches(order)
     answers: dict[int, Array] = {}
-    with progress.track(title, batches + len(alone)) as tracker:
-        for batch in range(batches):
-            rows = order[batch::batches]  # short beside long: the more padding, the better the test
+    with progress.track(title, len(batches) + len(alone)) as tracker:
+        for rows in batches:
             answers |= zip(rows, answer([texts[row] for row in rows]), strict=True)
             tracker.advance()
         singles = []
@@ -195,6 +194,14 @@ def probe_texts(task: Task) -> list[tuple[str, ...]]:
 
 def _by_length(texts: Texts) -> list[int]:
     return sorted(range(len(texts)), key=lambda row: sum(len(text) for text in texts[row]))
+
+
+def _batches(order: list[int]) -> list[list[int]]:
+    """Divide rows in the order of their length into batches: `MIXED` of all lengths, the others of like length."""
+    count = -(-len(order) // BATCH)
+    mixed = [order[batch::count] for batch in range(min(MIXED, count))]
+    alike = [row for place, row in enumerate(order) if place % count >= MIXED]
+    return mixed + [alike[start : start + BATCH] for start in range(0, len(alike), BATCH)]
 
 
 def _spread(rows: list[int], count: int) -> list[int]:
