@@ -12,12 +12,14 @@ from typing import Any
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import words
 from theseus_deploy.benchmark.views.markdown import summary
+from theseus_deploy.benchmark.views.words import milliseconds
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 README, RESULT = ROOT / "README.md", RESULTS / "demo.json"
 SPEED = RESULTS / "compress_speed.json"
 COLD = RESULTS / "cold_start.json"
+PLAN = RESULTS / "plan_validation.json"
 
 
 def demo() -> str:
@@ -69,12 +71,46 @@ def cold_start() -> str:
     )
 
 
+def plan_validation() -> str:
+    """Return what `theseus plan` foretold of fleets that were then loaded."""
+    report = json.loads(PLAN.read_text("utf-8"))
+    lines = [
+        "| servers | batch | window ms | load | inputs/s | p50 ms | planned | p99 ms | planned [95 %] | error |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for cell in report["open"]:
+        fleet, measured, planned = cell["fleet"], cell["measured"], cell["planned"]
+        low, high = (milliseconds(bound) for bound in planned["p99_interval"])
+        lines.append(
+            f"| {fleet['servers']} | {fleet['most']} | {fleet['window'] * 1e3:g} | {cell['load']:.0%} | "
+            f"{cell['rate']:g} | {milliseconds(measured['p50'])} | {milliseconds(planned['p50'])} | "
+            f"{milliseconds(measured['p99'])} | {milliseconds(planned['p99'])} [{low}, {high}] | "
+            f"{cell['planned_error']['p99']:+.0%} |"
+        )
+    machine = report["machine"]
+    return "\n".join(lines) + (
+        f"\n\nMeasured and planned latencies of {report['model']}, on {report['data']}; up to {report['passes']} "
+        f"passes of {report['seconds_a_pass']:g} s a row, without those in which other processes took over "
+        f"{report['most_others']:.0%} of a core; servers of one thread, on {machine['cpu']} ({machine['cores']} "
+        f"cores); `--overhead-ms` {report['overhead_seconds'] * 1e3:.2f}. The load is a share of what the servers can "
+        "answer, "
+        "the arrivals are Poisson, and latency counts from the intended arrival. From "
+        "[`benchmarks/results/plan_validation.json`](benchmarks/results/plan_validation.json), made by "
+        "`benchmarks/plan_validation.py`."
+    )
+
+
 def _estimate(estimate: dict[str, Any]) -> str:
     low, high = estimate["interval"]
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "compress-speed": compress_speed,
+    "cold-start": cold_start,
+    "plan": plan_validation,
+}
 
 
 def with_tables(text: str) -> str:
