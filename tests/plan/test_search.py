@@ -6,7 +6,7 @@ import pytest
 from tests.plan.test_simulation import erlang_c
 from theseus_deploy.benchmark.report import Rested
 from theseus_deploy.plan.arrivals import Load
-from theseus_deploy.plan.search import Outlook, look_ahead, replications, smallest_fleet
+from theseus_deploy.plan.search import Outlook, Replication, look_ahead, replications, smallest_fleet
 from theseus_deploy.plan.service import ServiceTimes
 from theseus_deploy.plan.simulation import Fleet
 
@@ -72,3 +72,15 @@ def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
     servers, outlook = smallest_fleet(times, Load(1.5), 0.0, 1.4, seed=1)
     assert servers is None
     assert outlook.p50.value == pytest.approx(1.5)
+
+
+def test_a_fleet_that_holds_by_its_point_alone_is_not_enough() -> None:
+    times = exponential(50)
+    point, (_, high) = (found := outlook_of(times, Fleet(1, 1, 0.0)).p99).value, found.interval
+    assert smallest_fleet(times, Load(0.5), 0.0, (point + high) / 2, seed=1)[0] != 1
+    assert smallest_fleet(times, Load(0.5), 0.0, high, seed=1)[0] == 1
+
+
+def test_inputs_before_the_queue_has_warmed_up_are_not_counted() -> None:
+    run = Replication([0.0, 10.0, 20.0], [0, 1, 1], [[9.0, 1.0]], [0.0], warm=1)
+    assert look_ahead([run, run], Fleet(1, 1, 0.0)).p99.value == pytest.approx(1.0)
