@@ -1,4 +1,4 @@
-"""Write the README's tables from `benchmarks/results/*.json`, after taking a new demo report if one is given.
+"""Write the tables of both READMEs from `benchmarks/results/*.json`, after taking a new demo report if one is given.
 
 make demo && .venv/bin/python benchmarks/readme.py theseus-demo/report.json
 """
@@ -19,6 +19,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 README, RESULT = ROOT / "README.md", RESULTS / "demo.json"
 SPEED = RESULTS / "compress_speed.json"
 COLD = RESULTS / "cold_start.json"
+INT8 = RESULTS / "int8_speed.json"
+EXPORT = RESULTS / "export_cost.json"
 PLAN = RESULTS / "plan_validation.json"
 
 
@@ -95,8 +97,47 @@ def plan_validation() -> str:
         f"cores); `--overhead-ms` {report['overhead_seconds'] * 1e3:.2f}. The load is a share of what the servers can "
         "answer, "
         "the arrivals are Poisson, and latency counts from the intended arrival. From "
-        "[`benchmarks/results/plan_validation.json`](benchmarks/results/plan_validation.json), made by "
+        "[`results/plan_validation.json`](results/plan_validation.json), made by "
         "`benchmarks/plan_validation.py`."
+    )
+
+
+def int8_speed() -> str:
+    """Return how fast int8 graphs are, under onnxruntime's settings and in OpenVINO."""
+    report = json.loads(INT8.read_text("utf-8"))
+    shapes = [f"{shape['batch']} x {shape['sequence']}" for shape in report["candidates"][0]["shapes"]]
+    lines = [f"| candidate | {' | '.join(shapes)} |", f"| --- |{' ---: |' * len(shapes)}"]
+    for one in report["candidates"]:
+        cells = [
+            f"{1000 * shape['p50_seconds']:.2f} ms, {_estimate({**shape['ratio'], 'value': shape['ratio']['p50']})}"
+            for shape in one["shapes"]
+        ]
+        lines.append(f"| {one['name']} | {' | '.join(cells)} |")
+    machine = report["machine"]
+    return "\n".join(lines) + (
+        f"\n\n{report['model']}; medians and their ratios to the first line's, with 95 % intervals, at so many inputs "
+        f"of so many tokens; {report['threads']} threads on {machine['cpu']} ({machine['cores']} cores), one process a "
+        "candidate, interleaved. From "
+        "[`results/int8_speed.json`](results/int8_speed.json), made by "
+        "`python benchmarks/int8_speed.py FOLDER`."
+    )
+
+
+def export_cost() -> str:
+    """Return what an export takes in time and memory."""
+    report = json.loads(EXPORT.read_text("utf-8"))
+    lines = ["| export | seconds | goal | peak memory, in models | goal |", "| --- | ---: | ---: | ---: | ---: |"]
+    goals = report["goals"]
+    lines += [
+        f"| `--quantize {one['quantize']}` | {one['seconds']:.1f} | < {goals['seconds']:g} | "
+        f"{one['memory_in_models']:.1f} | < {goals['memory_in_models']:g} |"
+        for one in report["exports"]
+    ]
+    machine = report["machine"]
+    return "\n".join(lines) + (
+        f"\n\n{report['model']} ({report['model_bytes'] / 1e6:.0f} MB); memory beyond what the imports take; "
+        f"{report['threads']} threads on {machine['cpu']} ({machine['cores']} cores). From "
+        "[`results/export_cost.json`](results/export_cost.json), made by `python benchmarks/export_cost.py`."
     )
 
 
@@ -105,17 +146,20 @@ def _estimate(estimate: dict[str, Any]) -> str:
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
-    "demo": demo,
-    "compress-speed": compress_speed,
-    "cold-start": cold_start,
-    "plan": plan_validation,
+DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start},
+    README.parent / "benchmarks" / "README.md": {
+        "int8-speed": int8_speed,
+        "export-cost": export_cost,
+        "plan": plan_validation,
+    },
 }
 
 
-def with_tables(text: str) -> str:
-    """Return the README's text with every block between its marks made anew."""
-    for name, make in BLOCKS.items():
+def with_tables(document: Path) -> str:
+    """Return a document's text with every block between its marks made anew."""
+    text = document.read_text("utf-8")
+    for name, make in DOCUMENTS[document].items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}\n{make()}\n\n{end}{rest.split(end)[1]}"
@@ -125,4 +169,5 @@ def with_tables(text: str) -> str:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         BenchmarkReport.open(Path(sys.argv[1])).save(RESULT)
-    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
+    for document in DOCUMENTS:
+        document.write_text(with_tables(document), "utf-8")
