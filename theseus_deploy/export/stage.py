@@ -212,7 +212,8 @@ def _count_weights(graph: Path) -> int:
     return sum(
         prod(tensor.dims)
         for tensor in onnx.load(graph).graph.initializer
-        if (tensor.data_type in stored or tensor.name.endswith("_quantized"))  # biases are int32 then
+        if tensor.dims  # a scalar is a constant of the graph
+        and (tensor.data_type in stored or tensor.name.endswith("_quantized"))  # biases are int32 then
         and not tensor.name.endswith(("_scale", "_zero_point"))
     )
 
