@@ -100,9 +100,9 @@ def test_a_bundle_arrives_as_it_is_in_one_commit_to_a_private_repository(push: P
     ("how", "reason"),
     [
         ({"token": "hf_unknown"}, "Invalid user token"),
-        ({"token": ""}, "oken"),
+        pytest.param({"token": ""}, "oken", marks=pytest.mark.slow),
         ({"up": False}, "onnection refused"),
-        ({"repository": "no/such/id"}, "no/such/id"),
+        pytest.param({"repository": "no/such/id"}, "no/such/id", marks=pytest.mark.slow),
     ],
 )
 def test_who_cannot_upload_is_told_so_before_any_work(
@@ -117,6 +117,7 @@ def test_who_cannot_upload_is_told_so_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_bundle_that_the_hub_refuses_is_kept(push: Push, tmp_path: Path) -> None:
     ran = push("team/forbidden", tmp_path / "out")
     assert ran.returncode == 2

@@ -117,6 +117,7 @@ def test_a_sequence_beyond_the_positions_is_refused(tiny_bert: Path) -> None:
         line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(sequence=(16, 65)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["checkpoint", "bundle"])
 def test_positions_behind_the_padding_are_no_room_for_tokens(family: Callable[[str, str], Path], folder: str) -> None:
     ref = str(family("roberta", "single-label") / folder)

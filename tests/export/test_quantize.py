@@ -97,6 +97,7 @@ def test_weights_have_7_bits_where_the_cpu_would_overflow(
     assert receipt.to_json()["reduce_range"] == reduce_range
 
 
+@pytest.mark.slow
 def test_the_isa_decides_on_the_range(
     tiny_bert: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

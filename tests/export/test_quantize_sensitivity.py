@@ -67,7 +67,8 @@ def fragile(save_model: Callable[..., Path]) -> Path:
     return save_model(model, "fragile")
 
 
-@pytest.mark.parametrize("quantize", ["dynamic", pytest.param("static", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("quantize", ["dynamic", "static"])
 def test_the_block_that_int8_breaks_is_found_and_kept(
     quantize: str, fragile: Path, corpus: Path, tmp_path: Path
 ) -> None:
