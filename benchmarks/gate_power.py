@@ -1,11 +1,12 @@
 """How often does a gate err? The p50 gate at a limit of 1.10, on equals and on a model that is truly a fifth slower.
 
-    .venv/bin/python benchmarks/gate_power.py [--runs 200] [--minutes 4.5]
+    .venv/bin/python benchmarks/gate_power.py [--runs 200] [--minutes 3 --bundles DIR]
 
 Every run is a whole benchmark, all processes new: a bundle of 5 layers as the baseline, the same bundle as a candidate
 (A/A), and one of 6 layers, whose fifth more work is real work. Runs alternate between a quiet machine and one where a
 second process works in bursts. A fault is an A/A comparison that fails; a slowdown is caught where the gate fails. The
-file is written after each run, and the next call goes on from there. Writes `benchmarks/results/gate_power.json`.
+file is written after each run, and the next call goes on from there, with the same bundles if it is given DIR. Writes
+`benchmarks/results/gate_power.json`.
 """
 
 import argparse
@@ -52,12 +53,15 @@ while True:
 
 
 def make_bundles(place: Path) -> dict[str, Path]:
-    """Export a small BERT of random weights for each number of layers."""
+    """Export a small BERT of random weights for each number of layers, but for what is there already."""
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
     bundles = {}
     tokenizer = AutoTokenizer.from_pretrained(minilm())
     for name, layers in LAYERS.items():
+        bundles[name] = place / name
+        if bundles[name].exists():
+            continue
         set_seed(0)
         config = BertConfig(
             vocab_size=len(tokenizer), hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=HEADS,
@@ -65,7 +69,7 @@ def make_bundles(place: Path) -> dict[str, Path]:
         )  # fmt: skip
         BertForSequenceClassification(config).save_pretrained(place / "checkpoints" / name)
         tokenizer.save_pretrained(place / "checkpoints" / name)
-        bundles[name] = export_checkpoint(str(place / "checkpoints" / name), place / name, ExportConfig()).path
+        export_checkpoint(str(place / "checkpoints" / name), bundles[name], ExportConfig())
     return bundles
 
 
@@ -142,17 +146,30 @@ def save(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
+def earlier() -> list[dict[str, Any]]:
+    """Return the comparisons of earlier calls; those of another configuration or machine belong to another file."""
+    if not RESULT.exists():
+        return []
+    report = json.loads(RESULT.read_text())
+    now = json.loads(json.dumps({"machine": this_machine().to_json(), "layers": LAYERS, "config": CONFIG}))
+    if other := [name for name in now if report[name] != now[name]]:
+        raise SystemExit(f"{RESULT} was made with another {', '.join(other)}; move it away to begin anew")
+    found: list[dict[str, Any]] = report["comparisons"]
+    return found
+
+
 def main() -> None:
     """Go on until every machine has its runs, or the minutes are over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="benchmarks on each of the two machines (default: 200)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many; go on next time")
+    parser.add_argument("--bundles", type=Path, help="keep the bundles here, for the next call")
     asked = parser.parse_args()
     end = time.monotonic() + 60 * asked.minutes
-    comparisons = json.loads(RESULT.read_text())["comparisons"] if RESULT.exists() else []
+    comparisons = earlier()
     done = Counter(one["machine"] for one in comparisons if one["kind"] == "A/A")
     with tempfile.TemporaryDirectory() as place:
-        bundles = make_bundles(Path(place))
+        bundles = make_bundles(asked.bundles or Path(place))
         for seed in range(1, asked.runs + 1):
             for machine in MACHINES:
                 if seed > done[machine] and time.monotonic() < end:

@@ -12,6 +12,7 @@ from theseus_deploy import __version__
 from theseus_deploy.errors import TheseusError
 
 COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
+RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
 
 app = typer.Typer(
     name="theseus",
@@ -80,12 +81,17 @@ def _warn(
 
 
 def _help() -> str:
-    command = next((word for word in sys.argv[1:] if word in COMMANDS), None)
+    command = _command()
     return f"theseus {command} --help" if command else "theseus --help"
 
 
+def _command() -> str | None:
+    return next((word for word in sys.argv[1:] if word in COMMANDS), None)
+
+
 def _interrupted() -> int:
-    return _fail("interrupted; what was finished is kept: repeat the command to go on from there", 130)
+    resumed = "what was finished is kept: repeat the command to go on from there"
+    return _fail(f"interrupted; {resumed if _command() in RESUMED else 'nothing was written'}", 130)
 
 
 def _fail(message: str, code: int) -> int:

@@ -15,7 +15,7 @@ from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.gate import judge
 from theseus_deploy.benchmark.latency import Shape
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.stats import Estimate, quantile_ratio, quantile_ratio_change
+from theseus_deploy.benchmark.stats import Estimate, median_ratio, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ArtifactError, ConfigError
 
@@ -152,8 +152,8 @@ def test_a_regression_limit_is_one_on_the_ratio(earlier: Path) -> None:
 def test_a_change_is_the_ratio_of_two_ratios() -> None:
     draw = np.random.default_rng(3)
     base, one, other = (scale * draw.lognormal(0, 0.1, (40, 4)) for scale in (1.0, 0.5, 0.6))
-    then, now = quantile_ratio(one, base, 0.5, 1), quantile_ratio(other, base, 0.5, 1)
-    change = quantile_ratio_change((other, base), (one, base), 0.5, 1)
+    then, now = median_ratio(one, base, 1), median_ratio(other, base, 1)
+    change = median_ratio_change((other, base), (one, base), (1, 2))
     assert change.value == pytest.approx(now.value / then.value)
     assert change.half_width > max(then.half_width, now.half_width)
     assert change.interval[0] < 1.2 < change.interval[1]

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from theseus_deploy.benchmark.latency import MIN_ROUNDS, MOST_IN_A_ROUND
 from theseus_deploy.benchmark.stats import (
     Estimate,
     Interval,
     bootstrap,
     correlation,
+    median_ratio,
+    median_ratio_change,
     paired_difference,
     quantile_ratio,
     ranks,
@@ -51,6 +54,53 @@ def test_equal_candidates_are_equal() -> None:
     times = make_times(np.random.default_rng(3), 30, 4, ratio=1.0, drift=0.2)
     assert covered(quantile_ratio(*times, 0.5, seed=1).interval, 1.0)
     assert covered(quantile_ratio(*times, 0.95, seed=1).interval, 1.0)
+
+
+def make_lengths(draw: np.random.Generator, rounds: int = 30, size: int = 8) -> np.ndarray:
+    """The times of batches of many lengths, on a machine that slows down for rounds at a time."""
+    return np.exp(0.3 * draw.standard_normal((rounds, size)) + 0.3 * draw.standard_normal((rounds, 1)))
+
+
+def with_jitter(draw: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    return times * (1 + draw.gamma(1, 0.05, times.shape))
+
+
+def test_pairing_by_batch_removes_its_length_too() -> None:
+    draw = np.random.default_rng(11)
+    times = make_lengths(draw)
+    candidate, baseline = 0.5 * with_jitter(draw, times), with_jitter(draw, times)
+    by_batch, by_round = median_ratio(candidate, baseline, seed=1), quantile_ratio(candidate, baseline, 0.5, seed=1)
+    assert by_batch.value == pytest.approx(np.median(candidate / baseline))
+    assert covered(by_batch.interval, 0.5)
+    assert by_batch.half_width < by_round.half_width / 2
+    assert by_batch == median_ratio(candidate, baseline, seed=1)
+
+
+@pytest.mark.parametrize(("rounds", "size"), [(MIN_ROUNDS, MOST_IN_A_ROUND), (30, 1)])
+def test_the_interval_of_a_median_ratio_covers_the_truth(rounds: int, size: int) -> None:
+    draw, hits = np.random.default_rng(12), 0
+    for _ in range(600):
+        times = make_lengths(draw, rounds, size)
+        found = median_ratio(0.5 * with_jitter(draw, times), with_jitter(draw, times), seed=1)
+        hits += covered(found.interval, 0.5)
+    assert hits / 600 == pytest.approx(0.95, abs=0.03)
+
+
+def test_rounds_that_are_alike_inside_count_once() -> None:
+    draw = np.random.default_rng(13)
+    baseline, once = np.ones((12, 1)), np.exp(0.1 * draw.standard_normal((12, 1)))
+    alone, repeated = (median_ratio(np.tile(once, size), np.tile(baseline, size), seed=1) for size in (1, 8))
+    assert repeated.half_width > 0.8 * alone.half_width
+
+
+def test_changes_in_the_same_rounds_multiply_and_cancel_what_they_share() -> None:
+    draw = np.random.default_rng(14)
+    times = make_lengths(draw)
+    base, middle, end = (scale * with_jitter(draw, times) for scale in (1.0, 0.5, 0.4))
+    step = median_ratio_change((end, base), (middle, base), (1, 1))
+    assert step.value * median_ratio(middle, base, 1).value == pytest.approx(median_ratio(end, base, 1).value)
+    assert step.value == pytest.approx(0.8, rel=0.02)
+    assert step.half_width < median_ratio_change((end, base), (middle, base), (1, 2)).half_width
 
 
 def test_a_ratio_is_that_of_the_quantiles_and_the_same_for_the_same_seed() -> None:

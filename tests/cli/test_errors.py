@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.cli.conftest import Ran
 from tests.conftest import largest_file, make_rows, write_csv
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble
+from theseus_deploy_cli.main import _interrupted
 
 Theseus = Callable[..., Ran]
 
@@ -239,3 +241,20 @@ def test_with_json_an_error_leaves_stdout_empty(theseus: Theseus, place: Path) -
     refused(ran, place, "./nothing does not exist")
     with pytest.raises(json.JSONDecodeError):
         json.loads(ran.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["compress", "demo:minilm", "--out", "benchmark"], "kept: repeat the command to go on from there"),
+        (["benchmark", "run", "--baseline", "compress"], "nothing was written"),
+    ],
+)
+def test_an_interruption_says_what_is_kept(
+    words: list[str], end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["theseus", *words])
+    assert _interrupted() == 130
+    said = capsys.readouterr().err
+    assert said.startswith("theseus: interrupted; ")
+    assert said.endswith(f"{end}\n")

@@ -9,7 +9,7 @@ import numpy as np
 from theseus_deploy.benchmark.contender import Contender
 from theseus_deploy.benchmark.latency import Shape
 from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change
-from theseus_deploy.benchmark.stats import Array, Interval, quantile_ratio_change
+from theseus_deploy.benchmark.stats import Array, Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
@@ -78,7 +78,7 @@ def compare(
     for one in candidates:
         if was := before.get(one.name):
             ours, theirs = (_rounds(one), _rounds(baseline)), (_rounds(was), _rounds(earlier.baseline))
-            found = quantile_ratio_change(ours, theirs, 0.5, seed).widened(noise).widened((1 / high, 1 / low))
+            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(noise).widened((1 / high, 1 / low))
             changes.append(
                 Change(
                     candidate=one.name,

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.stats import Array, Estimate, quantile_ratio
+from theseus_deploy.benchmark.stats import Array, Estimate, median_ratio_change
 
 CHANGES = ("runtime", "compression", "quantisation")  # the order in which a gain is told where all of it was measured
 Corner = tuple[Hashable, ...]  # what a candidate is with respect to each of the changes
@@ -22,7 +22,7 @@ Corner = tuple[Hashable, ...]  # what a candidate is with respect to each of the
 class Step:
     """From one candidate to the next: one change, or several that nothing was measured between.
 
-    `ratio` is the median time of `end` over that of `start` at the first shape, paired round by round.
+    `ratio` is that of `end` to the baseline over that of `start`, at the first shape: steps multiply to the whole.
     """
 
     changes: tuple[str, ...]
@@ -106,7 +106,8 @@ def _ratio(report: BenchmarkReport, start: Candidate, end: Candidate) -> Estimat
     if start is report.baseline:
         known = end.latency[0].ratio
         return Estimate(known.p50, known.interval)
-    return quantile_ratio(_rounds(end), _rounds(start), 0.5, report.config["seed"])
+    seed, baseline = report.config["seed"], _rounds(report.baseline)
+    return median_ratio_change((_rounds(end), baseline), (_rounds(start), baseline), (seed, seed))
 
 
 def _rounds(one: Candidate) -> Array:

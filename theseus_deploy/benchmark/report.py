@@ -19,7 +19,10 @@ EXIT_CODES: Mapping[Verdict | None, int] = {"pass": 0, None: 0, "fail": 3, "inco
 
 @dataclass(frozen=True)
 class Ratio:
-    """Candidate over baseline, paired round by round, with its 95 % interval; 0.25 is four times as fast."""
+    """Candidate over baseline with 95 % intervals; 0.25 is four times as fast.
+
+    `p50` is the median of the ratios batch by batch, `p95` the ratio of the 95th percentiles over the same rounds.
+    """
 
     p50: float
     interval: tuple[float, float]
@@ -201,7 +204,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a candidate since an earlier report: its ratio of medians to the baseline, score and size then.
+    """What became of a candidate since an earlier report: its p50 ratio to the baseline, score and size then.
 
     `ratio` is its ratio to the baseline now over that of `before`, above 1 where it became slower; the 95 % interval is
     widened by the noise floors of both reports.

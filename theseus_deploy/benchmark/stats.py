@@ -46,18 +46,30 @@ def quantile_ratio(candidate: Array, baseline: Array, quantile: float, seed: int
     slows a whole round down (a neighbour, the clock) cancels out. The percentiles are expanded for few rounds
     (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.1): plain ones cover too little.
     """
-    return _estimate(
-        _ratio(candidate, baseline, quantile), _ratios(candidate, baseline, quantile, seed), len(candidate)
-    )
+    above, below = (_quantiles(times, quantile, seed) for times in (candidate, baseline))
+    value = float(np.quantile(candidate, quantile) / np.quantile(baseline, quantile))
+    return _estimate(value, above / below, len(candidate))
 
 
-def quantile_ratio_change(
-    now: tuple[Array, Array], before: tuple[Array, Array], quantile: float, seed: int
-) -> Estimate:
-    """Estimate the factor between two ratios as `quantile_ratio` has them, each of a candidate and its baseline."""
-    values = [_ratio(*pair, quantile) for pair in (now, before)]
-    drawn = [_ratios(*pair, quantile, seed + place) for place, pair in enumerate((now, before))]
-    return _estimate(values[0] / values[1], drawn[0] / drawn[1], min(len(now[0]), len(before[0])))
+def median_ratio(candidate: Array, baseline: Array, seed: int) -> Estimate:
+    """Estimate the median of candidate / baseline, each pair the times of one batch: arrays as in `quantile_ratio`.
+
+    Neither how long the batch is nor what state the machine is in tells in such a ratio: measured, its error is less
+    than half that of the ratio of the medians. Both are the ratio at the median length wherever longer batches take
+    longer and the ratio goes one way with the length.
+    """
+    ratios = candidate / baseline
+    return _estimate(float(np.median(ratios)), _quantiles(ratios, 0.5, seed), len(ratios))
+
+
+def median_ratio_change(now: tuple[Array, Array], before: tuple[Array, Array], seeds: tuple[int, int]) -> Estimate:
+    """Estimate the factor between two ratios as `median_ratio` has them, each of a candidate and its baseline.
+
+    Equal seeds resample the same rounds, where both were timed in the same ones; others are for separate timings.
+    """
+    ratios = [candidate / baseline for candidate, baseline in (now, before)]
+    after, first = (_quantiles(one, 0.5, seed) for one, seed in zip(ratios, seeds, strict=True))
+    return _estimate(float(np.median(ratios[0]) / np.median(ratios[1])), after / first, min(map(len, ratios)))
 
 
 def share(hits: NDArray[np.bool_]) -> Estimate:
@@ -126,22 +138,19 @@ def ranks(weights: Array, series: Array) -> Array:
     return found
 
 
-def _ratio(candidate: Array, baseline: Array, quantile: float) -> float:
-    return float(np.quantile(candidate, quantile) / np.quantile(baseline, quantile))
-
-
-def _ratios(candidate: Array, baseline: Array, quantile: float, seed: int) -> Array:
-    """Return the ratio in each of many resamples of the rounds."""
-    rounds = len(candidate)
+def _quantiles(series: Array, quantile: float, seed: int) -> Array:
+    """Return the quantile in each of many resamples of the rounds, the same ones for one seed and shape."""
+    rounds = len(series)
     draw = np.random.default_rng(seed)
-    ratios = np.empty(RESAMPLES)
-    step = max(1, CHUNK // candidate.size)
-    for start in range(0, RESAMPLES, step):
-        chosen = draw.integers(rounds, size=(min(step, RESAMPLES - start), rounds))
-        above = np.quantile(candidate[chosen].reshape(len(chosen), -1), quantile, axis=1)
-        below = np.quantile(baseline[chosen].reshape(len(chosen), -1), quantile, axis=1)
-        ratios[start : start + len(chosen)] = above / below
-    return ratios
+    step = max(1, CHUNK // series.size)
+    return np.concatenate(
+        [
+            np.quantile(
+                series[draw.integers(rounds, size=(min(step, RESAMPLES - start), rounds))], quantile, axis=(1, 2)
+            )
+            for start in range(0, RESAMPLES, step)
+        ]
+    )
 
 
 def _estimate(value: float, resampled: Array, count: int) -> Estimate:

@@ -226,7 +226,7 @@ def cells(report: BenchmarkReport, key: str, space: str = " ") -> list[str]:
 
 
 def ratio_cell(latency: Latency) -> str:
-    """Write a ratio of medians with its interval."""
+    """Write the ratio of p50 with its interval."""
     return f"{times(latency.ratio.p50)}x {interval(latency.ratio.interval)}"
 
 
