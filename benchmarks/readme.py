@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import words
 from theseus_deploy.benchmark.views.markdown import summary
@@ -22,6 +24,7 @@ COLD = RESULTS / "cold_start.json"
 INT8 = RESULTS / "int8_speed.json"
 EXPORT = RESULTS / "export_cost.json"
 PLAN = RESULTS / "plan_validation.json"
+POWER = RESULTS / "gate_power.json"
 
 
 def demo() -> str:
@@ -141,13 +144,42 @@ def export_cost() -> str:
     )
 
 
+def gate_power() -> str:
+    """Return how often gates err."""
+    report = json.loads(POWER.read_text("utf-8"))
+    kinds = {"A/A": "equal", "slower": "a fifth slower"}
+    lines = [
+        "| p50 gate at 1.10 | machine | comparisons | passed | failed | inconclusive | rate of failing [95 %] | goal |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in report["summary"]:
+        counts = " | ".join(str(one["verdicts"].get(verdict, 0)) for verdict in ("pass", "fail", "inconclusive"))
+        low, high = (f"{100 * bound:.1f}" for bound in one["interval"])
+        goal = one["goal"].removeprefix("fail: ")
+        lines.append(
+            f"| {kinds[one['kind']]} | {one['machine']} | {one['comparisons']} | {counts} | "
+            f"{100 * one['rate']:.1f} % [{low}, {high}] | {goal} |"
+        )
+    machine, config = report["machine"], report["config"]
+    seconds = np.median([one["seconds"] for one in report["comparisons"]])
+    layers = report["layers"]
+    return "\n".join(lines) + (
+        f"\n\nEach a benchmark of its own, all processes new, {config['threads']} thread, at most "
+        f"{config['max_seconds']:.0f} s of timing (median of the whole: {seconds:.1f} s): a bundle of "
+        f"{layers['baseline']} layers against itself, and one of {layers['slower']} against it, on {machine['cpu']} "
+        f"({machine['cores']} cores), without and with a second process that works in bursts. Intervals are Wilson's. "
+        "From [`benchmarks/results/gate_power.json`](benchmarks/results/gate_power.json), made by "
+        "`python benchmarks/gate_power.py`."
+    )
+
+
 def _estimate(estimate: dict[str, Any]) -> str:
     low, high = estimate["interval"]
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start},
+    README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start, "gate-power": gate_power},
     README.parent / "benchmarks" / "README.md": {
         "int8-speed": int8_speed,
         "export-cost": export_cost,

@@ -45,3 +45,13 @@ def test_what_was_compared_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kept = json.loads((tmp_path / "gate_power.json").read_text())
     assert kept["comparisons"] == comparisons
     assert kept["summary"] == json.loads(json.dumps(gate_power.summarise(comparisons)))
+
+
+def test_what_was_compared_otherwise_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_power, "RESULT", tmp_path / "gate_power.json")
+    assert gate_power.earlier() == []
+    gate_power.save(compared("A/A", "pass", 2))
+    assert gate_power.earlier() == compared("A/A", "pass", 2)
+    monkeypatch.setitem(gate_power.CONFIG, "max_seconds", 1.0)
+    with pytest.raises(SystemExit, match="made with another config; move it away"):
+        gate_power.earlier()
