@@ -54,7 +54,8 @@ def write_corpus(kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=ROWS)
+# One label is what most other tests are about.
+@pytest.fixture(scope="module", params=[*list(ROWS)[:-1], pytest.param("single-label", marks=pytest.mark.slow)])
 def taught(
     request: pytest.FixtureRequest, encoder_only: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Path]:

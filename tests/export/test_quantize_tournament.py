@@ -72,6 +72,7 @@ def test_the_table_is_printed(champion: Artifact, capsys: pytest.CaptureFixture[
     assert lines[-1] == "  openvino runs this model.onnx faster here"
 
 
+@pytest.mark.slow
 def test_the_graph_that_ships_is_the_one_that_won(
     champion: Artifact, tiny_bert: Path, corpus: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_the_graph_that_ships_is_the_one_that_won(
     np.testing.assert_array_equal(Predictor(champion.path, 1).logits(TEXTS), Predictor(asked, 1).logits(TEXTS))
 
 
+@pytest.mark.slow
 def test_what_is_outside_the_budget_drops_out_and_fp32_ships(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
