@@ -25,7 +25,7 @@ from theseus_deploy.errors import TheseusError
 STEADY = 0.05  # warm-up is over when two passes over the same inputs differ by no more
 SETTLE = 0.01  # seconds: another process has had the caches
 SETTLE_THREADS = 0.1  # and its pool may still be spinning for work, on cores that ours needs
-# The last core first: interrupts are mostly served by the first.
+# The last core first: programs that place themselves mostly begin with the first.
 CORES = sorted(os.sched_getaffinity(0), reverse=True) if hasattr(os, "sched_getaffinity") else []
 MIN_PASSES = 3
 MIN_CALLS = 3
