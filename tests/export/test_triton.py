@@ -41,6 +41,7 @@ def test_a_model_repository_holds_the_graph_its_labels_and_what_the_server_must_
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place, place / "1")} == {0o755}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "output"), [("tokens", "dims: [ -1, 5 ] }"), ("regression", "dims: [ 1 ] }")])
 def test_tokens_have_a_shape_of_their_own_and_a_number_has_no_labels(
     family: Callable[[str, str], Path], tmp_path: Path, kind: str, output: str
