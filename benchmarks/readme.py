@@ -25,6 +25,8 @@ INT8 = RESULTS / "int8_speed.json"
 EXPORT = RESULTS / "export_cost.json"
 PLAN = RESULTS / "plan_validation.json"
 POWER = RESULTS / "gate_power.json"
+ACCURACY = RESULTS / "accuracy.jsonl"
+JUDGED_BY = {"cola": "matthews"}  # the others by accuracy
 
 
 def demo() -> str:
@@ -173,6 +175,26 @@ def gate_power() -> str:
     )
 
 
+def accuracy() -> str:
+    """Return what each way of compressing kept of the predecessor, run by run."""
+    runs = [json.loads(line) for line in ACCURACY.read_text("utf-8").splitlines()]
+    lines = [
+        "| task | metric | arm | lr | seed | validation | test | of the predecessor's | label loyalty |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for run in sorted(runs, key=lambda run: (run["task"], run["arm"], run["lr"], run["seed"])):
+        metric = JUDGED_BY.get(run["task"], "accuracy")
+        test, whole = run["test"][metric], run["predecessor_test"][metric]
+        lines.append(
+            f"| {run['task']} | {metric} | {run['arm']} | {run['lr']:g} | {run['seed']} | "
+            f"{run['validation'][metric]:.3f} | {test:.3f} | {test / whole:.1%} | {run['loyalty']['label']:.3f} |"
+        )
+    return "\n".join(lines) + (
+        f"\n\nMiniLM, 6 layers to 3; {len(runs)} runs on {runs[0]['machine']['cpu']}. From "
+        "[`results/accuracy.jsonl`](results/accuracy.jsonl), made by `python benchmarks/accuracy.py`."
+    )
+
+
 def _estimate(estimate: dict[str, Any]) -> str:
     low, high = estimate["interval"]
     return f"{estimate['value']:.2f} [{low:.2f}, {high:.2f}]"
@@ -181,6 +203,7 @@ def _estimate(estimate: dict[str, Any]) -> str:
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start, "gate-power": gate_power},
     README.parent / "benchmarks" / "README.md": {
+        "accuracy": accuracy,
         "int8-speed": int8_speed,
         "export-cost": export_cost,
         "plan": plan_validation,
