@@ -100,6 +100,7 @@ def test_every_method_compresses_every_kind(taught: tuple[str, Path, Path], tmp_
     assert made.check_files() == []
 
 
+@pytest.mark.slow
 def test_the_predecessor_is_asked_once_for_all_runs(taught: tuple[str, Path, Path], tmp_path: Path) -> None:
     kind, data, folder = taught
     if kind not in ("tokens", "single-label"):  # the two shapes that a teacher's answers have

@@ -78,7 +78,7 @@ def test_a_model_of_the_hub_is_named_as_the_base_and_a_folder_that_looks_like_on
     assert "# successor, for production" in local.text
 
 
-@pytest.mark.parametrize("bundle", ["fp32_bundle", "pair_bundle"])
+@pytest.mark.parametrize("bundle", ["fp32_bundle", pytest.param("pair_bundle", marks=pytest.mark.slow)])
 def test_its_code_runs(bundle: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(bundle)
     snippets = re.findall(r"```python\n(.*?)```", card_of(folder).text, re.DOTALL)

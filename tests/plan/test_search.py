@@ -65,6 +65,7 @@ def test_a_large_fleet_is_simulated_for_longer() -> None:
     assert len(replications(ServiceTimes({1: np.ones((1, 1))}, 1), Load(300.0), 1)[0].arrivals) == 33_000
 
 
+@pytest.mark.slow
 def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
     rested = Rested(0.1, (1.5,), (1.0,))
     times = ServiceTimes({1: np.ones((1, 1))}, 1, (rested,))
