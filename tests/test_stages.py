@@ -103,6 +103,7 @@ def test_what_was_asked_before_is_reused_and_anything_else_is_not(
     assert compress(tiny_bert, corpus, tmp_path / "out", other, reuse=True).check_files() == []
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     tiny_bert: Path, corpus: Path, tmp_path: Path
 ) -> None:

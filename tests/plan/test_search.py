@@ -75,6 +75,7 @@ def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
     assert outlook.p50.value == pytest.approx(1.5)
 
 
+@pytest.mark.slow
 def test_a_fleet_that_holds_by_its_point_alone_is_not_enough() -> None:
     times = exponential(50)
     point, (_, high) = (found := outlook_of(times, Fleet(1, 1, 0.0)).p99).value, found.interval
