@@ -159,6 +159,7 @@ class Bench:
             "loyalty": asdict(loyal) if (loyal := loyalty(task, logits, self.expected)) else None,
             "metric": task.primary,
             "seconds": seconds,
+            "threads": torch.get_num_threads(),
             "versions": versions(),
             "machine": this_machine().to_json(),
         }
