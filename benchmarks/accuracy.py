@@ -7,21 +7,28 @@ steps, and differs in arm, learning rate and seed alone. Settings are chosen by 
 or a tenth of train, and never the rows that are reported: `test`, or the validation split of data without one.
 
 A run is one line of the results. One that is there already is not repeated, so the command can be interrupted, and be
-run several times at once on tasks or arms of their own.
+run several times at once on tasks or arms of their own. With `--repeat 0.1` a random tenth of the runs that are there
+is made again from their lines alone, and compared. `predictions` are the labels given to the rows that are
+reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json` beside the results.
 """
 
 import argparse
+import base64
 import json
+import random
 import time
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from theseus_deploy.artifact import fingerprint
+from theseus_deploy.artifact import fingerprint, write_atomically
 from theseus_deploy.benchmark.accuracy import loyalty
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress, map_of
@@ -37,8 +44,10 @@ from theseus_deploy.workspace import Workspace
 from theseus_deploy_cli.console import progress as choose_progress
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
+TRUTH = RESULTS.with_name("accuracy_tasks.json")
 MODEL = "demo:minilm"
 PREDECESSOR = FinetuneConfig(epochs=4, lr=5e-5)
+PREDECESSORS = {"banking77": FinetuneConfig(epochs=6, lr=2e-4)}  # 77 labels take more
 EPOCHS = {"mrpc": 8.0, "cola": 6.0, "banking77": 6.0, "demo:tweets": 2.0}  # of compressing; 4 for other tasks
 CPU = torch.device("cpu")
 
@@ -78,30 +87,51 @@ ARMS: dict[str, Arm] = {
 
 
 def main() -> None:
-    """Run what is asked and not there yet."""
+    """Run what is asked and not there yet, or again what is."""
     arguments = _arguments()
     progress = choose_progress(quiet=False)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     for task in arguments.task:
         name, _, data = task.partition("=")
         bench = Bench.prepare(name, data or name, arguments.work, progress)
-        for seed in arguments.seeds:
-            for lr in arguments.lr:
-                for arm in arguments.arm:
-                    config = replace(ARMS[arm].config, lr=lr, seed=seed, epochs=EPOCHS.get(name, 4.0))
-                    asked = {
-                        "task": name, "arm": arm, "seed": seed, "lr": lr, "config": config.to_json(),
-                        "predecessor": bench.parent,
-                    }  # fmt: skip
-                    if any(asked.items() <= json.loads(line).items() for line in _lines(arguments.results)):
-                        continue
-                    progress.say(f"— {name}, {arm}, lr {lr:g}, seed {seed}")
-                    run = {**asked, **bench.run(config, ARMS[arm].start, progress)}
-                    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-                    with arguments.results.open("a") as file:
-                        file.write(json.dumps(run) + "\n")
-                    progress.say(f"  validation {run['validation']}, test {run['test']}, loyalty {run['loyalty']}")
+        if arguments.repeat:
+            repeat(bench, name, arguments, progress)
+            continue
+        bench.keep_truth(name, arguments.results.with_name(TRUTH.name))
+        for asked in grid(name, bench.parent, arguments):
+            if any(asked.items() <= run.items() for run in _runs(arguments.results)):
+                continue
+            progress.say(f"— {name}, {asked['arm']}, lr {asked['lr']:g}, seed {asked['seed']}")
+            run = {**asked, **bench.run(asked, progress)}
+            arguments.results.parent.mkdir(parents=True, exist_ok=True)
+            with arguments.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+            progress.say(f"  validation {run['validation']}, test {run['test']}, loyalty {run['loyalty']}")
+
+
+def grid(task: str, predecessor: str, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Lay down what identifies each run of a task."""
+    for seed in arguments.seeds:
+        for lr in arguments.lr:
+            for name in arguments.arm:
+                arm = ARMS[name]
+                config = replace(arm.config, lr=lr, seed=seed, epochs=EPOCHS.get(task, 4.0))
+                yield {
+                    "task": task, "arm": name, "seed": seed, "lr": lr, "start": arm.start, "config": config.to_json(),
+                    "predecessor": predecessor,
+                }  # fmt: skip
+
+
+def repeat(bench: "Bench", task: str, arguments: argparse.Namespace, progress: Progress) -> None:
+    """Run a random share of a task's runs again, each from its line alone, and say whether they answer the same."""
+    runs = [run for run in _runs(arguments.results) if run["task"] == task]
+    for known in random.sample(runs, max(1, round(arguments.repeat * len(runs)))):
+        again = bench.run(known, progress)
+        same = again["predictions"] == known["predictions"]
+        found = "the same predictions" if same else f"test {again['test']} instead of {known['test']}"
+        print(f"{task}, {known['arm']}, lr {known['lr']:g}, seed {known['seed']}: {found}")
+        if bench.parent != known["predecessor"]:
+            print("  of another predecessor: it was fine-tuned elsewhere, or with other threads or versions")
 
 
 @dataclass(frozen=True)
@@ -120,7 +150,9 @@ class Bench:
         if not files.exists():
             place.mkdir(parents=True, exist_ok=True)
             _write_splits(open_data(data), files)
-        finetune_checkpoint(MODEL, str(files), folder, PREDECESSOR, reuse=True, progress=progress)
+        finetune_checkpoint(
+            MODEL, str(files), folder, PREDECESSORS.get(name, PREDECESSOR), reuse=True, progress=progress
+        )
         checkpoint = open_checkpoint(str(folder))
         corpus = open_data(str(files), task=checkpoint.task)
         train, validation = corpus.for_training()
@@ -138,10 +170,11 @@ class Bench:
         """Name the predecessor by its content."""
         return fingerprint(self.checkpoint.path)
 
-    def run(self, config: CompressConfig, start: str, progress: Progress) -> dict[str, Any]:
-        """Compress once; answer with what came of it."""
+    def run(self, asked: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Compress as the line of a run asks; answer with what came of it."""
+        config = CompressConfig.from_mapping(asked["config"], "the run's line")
         predecessor, task, began = self.checkpoint.trained(), self.lesson.task, time.perf_counter()
-        model = predecessor if start == "predecessor" else open_checkpoint(MODEL).fresh(task, config.seed)
+        model = predecessor if asked["start"] == "predecessor" else open_checkpoint(MODEL).fresh(task, config.seed)
         plan, module_map = Plan.of(config, len(self.lesson.train)), map_of(config, count_layers(model.config))
         with TemporaryDirectory() as place:
             workspace = Workspace.open(Path(place) / "out", {}, overwrite=False)
@@ -156,6 +189,7 @@ class Bench:
             "test": self.scores(logits),
             "predecessor_validation": self.checkpoint.artifact.manifest.scores["validation"],
             "predecessor_test": self.scores(self.expected),
+            "predictions": pack(logits.argmax(axis=1)),
             "loyalty": asdict(loyal) if (loyal := loyalty(task, logits, self.expected)) else None,
             "metric": task.primary,
             "seconds": seconds,
@@ -171,8 +205,29 @@ class Bench:
 
     def scores(self, logits: Array) -> dict[str, float]:
         """Score answers to the rows that are reported."""
-        references = self.lesson.task.encode(self.corpus.for_scoring().labels, self.corpus.ref)
-        return self.lesson.task.score(logits, references)
+        return self.lesson.task.score(logits, self.truth)
+
+    @cached_property
+    def truth(self) -> list[Any]:
+        """Return the labels of the rows that are reported."""
+        return self.lesson.task.encode(self.corpus.for_scoring().labels, self.corpus.ref)
+
+    def keep_truth(self, name: str, path: Path) -> None:
+        """Write what predictions are compared with, beside what other tasks have there."""
+        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        found = {
+            "predecessor": self.parent,
+            "labels": list(self.lesson.task.labels),
+            "truth": pack(np.array(self.truth)),
+            "predictions": pack(self.expected.argmax(axis=1)),
+        }
+        if known.get(name) != found:
+            write_atomically(path, json.dumps({**known, name: found}, indent=1) + "\n")
+
+
+def pack(labels: Any) -> str:
+    """Write a label a row, at most 256 different ones, as base64 of zlib of a byte each."""
+    return base64.b64encode(zlib.compress(labels.astype(np.uint8).tobytes(), 9)).decode()
 
 
 def _write_splits(corpus: Corpus, folder: Path) -> None:
@@ -190,8 +245,8 @@ def _write_splits(corpus: Corpus, folder: Path) -> None:
     place.rename(folder)
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").splitlines() if path.exists() else []
+def _runs(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def _arguments() -> argparse.Namespace:
@@ -200,7 +255,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="may be repeated; all of them by default")
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2, 3])
     parser.add_argument("--lr", type=lambda text: [float(part) for part in text.split(",")], default=[BASE.lr])
-    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch; a run repeats exactly with as many (default: 1)"
+    )
+    parser.add_argument("--repeat", type=float, help="run this share of the results again and compare, 0.1 for a tenth")
     parser.add_argument("--work", type=Path, default=Path("accuracy-work"), help="where predecessors are kept")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()

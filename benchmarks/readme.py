@@ -26,6 +26,7 @@ EXPORT = RESULTS / "export_cost.json"
 PLAN = RESULTS / "plan_validation.json"
 POWER = RESULTS / "gate_power.json"
 ACCURACY = RESULTS / "accuracy.jsonl"
+LATENCY = RESULTS / "latency.json"
 JUDGED_BY = {"cola": "matthews"}  # the others by accuracy
 
 
@@ -175,6 +176,41 @@ def gate_power() -> str:
     )
 
 
+def latency() -> str:
+    """Return how fast originals and successors answer, in every runtime."""
+    parts = []
+    for model, report in json.loads(LATENCY.read_text("utf-8")).items():
+        shapes = list(report["candidates"][0]["p50_seconds"])
+        lines = [
+            f"| {model} | precision | runtime | MB | {' | '.join(shape.replace('x', ' x ') for shape in shapes)} |",
+            f"| --- | --- | --- | ---: |{' ---: |' * len(shapes)}",
+        ]
+        for one in report["candidates"]:
+            cells = [
+                f"{milliseconds(one['p50_seconds'][shape])} ({one['ratio'][shape]['value']:.3f})" for shape in shapes
+            ]
+            head = f"{one['name']} | {one['precision']} | {one['runtime']} | {one['bytes'] / 1e6:.0f}"
+            lines.append(f"| {head} | {' | '.join(cells)} |")
+        lines += ["", f"| {model}: the int8 successor in onnxruntime, times as fast as | [95 %] | goal |",
+                  "| --- | ---: | ---: |"]  # fmt: skip
+        lines += [f"| {one['of']}, 1 x 128 | {_estimate(one)} | {one['goal']:g} |" for one in report["speedups"]]
+        ask, size = report["pipeline"], report["size"]
+        lines.append(
+            f"| the transformers pipeline padded to {ask['max_length']} tokens, on batches of {ask['batch']} tweets | "
+            f"{_estimate(ask)} | {ask['goal']:g} |"
+        )
+        lines.append(f"| its file, times as small as the original's | {size['value']:.2f} | {size['goal']:g} |")
+        parts.append("\n".join(lines))
+    machine = report["environments"][0]
+    return "\n\n".join(parts) + (
+        "\n\nMilliseconds a batch, and in brackets the ratio to the first line of the same report (OpenVINO's is a "
+        "report of its own); batch x tokens, `data` are the tweets' own lengths with tokenisation; "
+        f"{machine['threads']} threads on {machine['cpu']} ({machine['cores']} cores). Random weights, but for "
+        "MiniLM's encoder: latency does not depend on them. From [`results/latency.json`](results/latency.json), made "
+        "by `python benchmarks/latency.py --peer .venv-interop/bin/python`."
+    )
+
+
 def accuracy() -> str:
     """Return what each way of compressing kept of the predecessor, run by run."""
     runs = [json.loads(line) for line in ACCURACY.read_text("utf-8").splitlines()]
@@ -204,6 +240,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start, "gate-power": gate_power},
     README.parent / "benchmarks" / "README.md": {
         "accuracy": accuracy,
+        "latency": latency,
         "int8-speed": int8_speed,
         "export-cost": export_cost,
         "plan": plan_validation,

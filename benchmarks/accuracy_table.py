@@ -1,0 +1,165 @@
+"""Say what the runs of `benchmarks/accuracy.py` amount to: arms beside one another, with intervals.
+
+    python benchmarks/accuracy_table.py
+
+Reads `benchmarks/results/accuracy.jsonl` and `accuracy_tasks.json`, and writes `accuracy.json`. Of every arm the
+learning rate is chosen by the mean over seeds on the validation rows, the same grid for all; the rows that are reported
+have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a paired bootstrap, which
+draws rows and seeds, the same ones for both.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theseus_deploy.artifact import write_atomically
+from theseus_deploy.benchmark.stats import Estimate
+
+RESULTS = Path(__file__).resolve().parent / "results"
+RUNS, TRUTH, RESULT = (RESULTS / name for name in ("accuracy.jsonl", "accuracy_tasks.json", "accuracy.json"))
+OURS = "theseus"
+JUDGED_BY = {"cola": "matthews"}  # the others by accuracy
+RESAMPLES, CHUNK, SEED = 2_000, 200, 1
+TAILS = (0.025, 0.975)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of an arm on a task at its best learning rate, in the order of their seeds."""
+
+    task: str
+    name: str
+    runs: tuple[Mapping[str, Any], ...]
+    rates: tuple[float, ...]  # that were tried
+
+    @property
+    def metric(self) -> str:
+        """Return what the task is judged by."""
+        return JUDGED_BY.get(self.task, "accuracy")
+
+    @cached_property
+    def labels(self) -> Array:
+        """Return what the runs predicted, (rows, seeds)."""
+        return np.stack([unpack(run["predictions"]) for run in self.runs], axis=1).astype(np.float64)
+
+    def mean(self, split: str) -> float:
+        """Return the mean score over seeds."""
+        return float(np.mean([run[split][self.metric] for run in self.runs]))
+
+    def to_json(self, ahead: Estimate | None) -> dict[str, Any]:
+        """Return a row of the table."""
+        return {
+            "arm": self.name,
+            "lr": self.runs[0]["lr"],
+            "of": self.rates,
+            "seeds": [run["seed"] for run in self.runs],
+            "validation": self.mean("validation"),
+            "test": self.mean("test"),
+            "tests": [run["test"][self.metric] for run in self.runs],
+            "retained": self.mean("test") / self.mean("predecessor_test"),
+            "label_loyalty": float(np.mean([run["loyalty"]["label"] for run in self.runs])),
+            "probability_loyalty": float(np.mean([run["loyalty"]["probability"] for run in self.runs])),
+            "ahead": asdict(ahead) if ahead else None,
+        }
+
+
+def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
+    """Take every arm of a task at the learning rate that is best on the validation rows."""
+    grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
+    for run in sorted(runs, key=lambda run: int(run["seed"])):
+        if run["task"] == task:
+            grouped.setdefault(run["arm"], {}).setdefault(run["lr"], []).append(run)
+    found = {}
+    for name, rates in grouped.items():
+        seeds = max(len(runs) for runs in rates.values())
+        whole = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values() if len(runs) == seeds]
+        found[name] = max(whole, key=lambda arm: arm.mean("validation"))
+    return found
+
+
+def unpack(packed: str) -> NDArray[np.uint8]:
+    """Read labels that were packed as base64 of zlib of a byte a row; returns an array of shape (rows,)."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
+
+
+def score(metric: str, weights: Array, labels: Array, truth: Array) -> Array:
+    """Score predictions, (rows, seeds), in each resample that weights of shape (resamples, rows) describe.
+
+    Returns an array of shape (resamples, seeds).
+    """
+    if metric == "accuracy":
+        correct: Array = weights @ (labels == truth[:, None]) / weights.sum(axis=1, keepdims=True)
+        return correct
+    said, true, total = weights @ labels, (weights @ truth)[:, None], weights.sum(axis=1, keepdims=True)
+    both = weights @ (labels * truth[:, None])
+    spread = said * (total - said) * true * (total - true)
+    matthews: Array = (total * both - said * true) / np.sqrt(np.maximum(spread, 1))
+    return matthews
+
+
+def differences(one: Arm, other: Arm, truth: Array) -> Array:
+    """Resample rows and the seeds that both have; return one's mean score less the other's in each resample."""
+    shared = sorted({run["seed"] for run in one.runs} & {run["seed"] for run in other.runs})
+    columns = [[[run["seed"] for run in arm.runs].index(seed) for seed in shared] for arm in (one, other)]
+    draw, rows = np.random.default_rng([SEED, *one.task.encode()]), len(truth)
+    found = []
+    for _ in range(RESAMPLES // CHUNK):
+        drawn = draw.integers(rows, size=(CHUNK, rows)) + rows * np.arange(CHUNK)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=CHUNK * rows).reshape(CHUNK, rows).astype(np.float64)
+        seeds = draw.integers(len(shared), size=(CHUNK, len(shared)))
+        scores = [
+            np.take_along_axis(score(arm.metric, weights, arm.labels[:, places], truth), seeds, axis=1).mean(axis=1)
+            for arm, places in zip((one, other), columns, strict=True)
+        ]
+        found.append(scores[0] - scores[1])
+    return np.concatenate(found)
+
+
+def estimate(value: float, resampled: Array) -> Estimate:
+    """Take the interval from resampled values."""
+    low, high = np.quantile(resampled, TAILS)
+    return Estimate(value, (float(low), float(high)))
+
+
+def summarise(runs: Sequence[Mapping[str, Any]], truths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Compare the arms on every task, and in the mean over the tasks that both were run on."""
+    tasks, ahead, retained = [], dict[str, list[tuple[float, Array]]](), dict[str, list[float]]()
+    for task in sorted({run["task"] for run in runs}):
+        arms, truth = choose(runs, task), unpack(truths[task]["truth"]).astype(np.float64)
+        ours = arms[OURS]
+        predecessor = {split: ours.mean(f"predecessor_{split}") for split in ("validation", "test")}
+        rows = []
+        for arm in sorted(arms.values(), key=lambda arm: -arm.mean("test")):
+            lead = ours.mean("test") - arm.mean("test"), differences(ours, arm, truth)
+            ahead.setdefault(arm.name, []).append(lead)
+            retained.setdefault(arm.name, []).append(arm.mean("test") / predecessor["test"])
+            rows.append(arm.to_json(None if arm is ours else estimate(*lead)))
+        about = {"task": task, "metric": ours.metric, "rows": len(truth), "predecessor": predecessor}
+        tasks.append({**about, "arms": rows})
+    means = []
+    for name, leads in ahead.items():
+        values, draws = zip(*leads, strict=True)
+        mean = None if name == OURS else asdict(estimate(float(np.mean(values)), np.mean(draws, axis=0)))
+        shares = retained[name]
+        means.append({"arm": name, "tasks": len(shares), "retained": float(np.mean(shares)), "ahead": mean})
+    return {"runs": len(runs), "tasks": tasks, "mean": sorted(means, key=lambda one: -one["retained"])}
+
+
+def main() -> None:
+    """Write the summary."""
+    runs = [json.loads(line) for line in RUNS.read_text("utf-8").splitlines()]
+    summary = summarise(runs, json.loads(TRUTH.read_text("utf-8")))
+    write_atomically(RESULT, json.dumps(summary, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

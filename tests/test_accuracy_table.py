@@ -1,0 +1,89 @@
+"""The table of arms: settings are chosen on validation rows alone, and a lead is a paired one."""
+
+import base64
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import matthews_corrcoef
+
+from benchmarks.accuracy_table import choose, score, summarise
+
+ROWS = 400
+DRAW = np.random.default_rng(0)
+TRUTH = DRAW.integers(2, size=ROWS)
+
+
+def pack(labels: Any) -> str:
+    return base64.b64encode(zlib.compress(labels.astype(np.uint8).tobytes())).decode()
+
+
+def run(
+    arm: str, seed: int, errors: int, lr: float = 1e-4, validation: float = 0.5, task: str = "mrpc"
+) -> dict[str, Any]:
+    """Return a run that errs on so many rows, other ones for every seed."""
+    wrong = np.random.default_rng(seed).permutation(ROWS)[:errors]
+    labels = TRUTH.copy()
+    labels[wrong] = 1 - labels[wrong]
+    test = {"accuracy": 1 - errors / ROWS, "matthews": float(matthews_corrcoef(TRUTH, labels))}
+    return {
+        "task": task, "arm": arm, "seed": seed, "lr": lr, "predictions": pack(labels), "test": test,
+        "validation": {"accuracy": validation, "matthews": validation}, "loyalty": {"label": 0.9, "probability": 0.8},
+        "predecessor_test": {"accuracy": 0.9, "matthews": 0.9},
+        "predecessor_validation": {"accuracy": 0.9, "matthews": 0.9},
+    }  # fmt: skip
+
+
+def test_scores_of_resamples_are_those_of_scikit_learn() -> None:
+    labels = np.stack([DRAW.integers(2, size=ROWS) ^ (TRUTH & DRAW.integers(2, size=ROWS)) for _ in range(2)], axis=1)
+    weights = DRAW.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=3)
+    found = score("matthews", weights.astype(float), labels.astype(float), TRUTH.astype(float))
+    shares = score("accuracy", weights.astype(float), labels.astype(float), TRUTH.astype(float))
+    for place, counts in enumerate(weights):
+        for seed in range(2):
+            expected = matthews_corrcoef(TRUTH, labels[:, seed], sample_weight=counts)
+            assert found[place, seed] == pytest.approx(expected)
+            assert shares[place, seed] == pytest.approx(np.average(labels[:, seed] == TRUTH, weights=counts))
+
+
+def test_the_learning_rate_is_chosen_where_nobody_reports() -> None:
+    runs = [
+        run("theseus", 1, errors=10, lr=1e-4, validation=0.6),
+        run("theseus", 1, errors=90, lr=2e-4, validation=0.7),
+    ]
+    assert choose(runs, "mrpc")["theseus"].runs[0]["lr"] == 2e-4
+
+
+def test_a_learning_rate_that_lacks_seeds_is_not_chosen() -> None:
+    runs = [run("theseus", seed, errors=10, validation=0.6) for seed in (1, 2)]
+    runs.append(run("theseus", 1, errors=90, lr=2e-4, validation=0.9))
+    assert [one["lr"] for one in choose(runs, "mrpc")["theseus"].runs] == [1e-4, 1e-4]
+
+
+def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
+    runs = [run("theseus", seed, errors=40, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
+    runs += [run("truncate", seed, errors=100, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
+    runs += [run("distill", seed, errors=40, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
+    truths = {task: {"truth": pack(TRUTH)} for task in ("mrpc", "cola")}
+    found = summarise(runs, truths)
+    cola, mrpc = found["tasks"]
+    arms = {arm["arm"]: arm for arm in mrpc["arms"]}
+    assert (cola["metric"], mrpc["metric"]) == ("matthews", "accuracy")
+    assert arms["theseus"]["ahead"] is None
+    assert arms["theseus"]["retained"] == pytest.approx(0.9 / 0.9)
+    assert arms["truncate"]["ahead"]["value"] == pytest.approx(0.15)
+    low, high = arms["truncate"]["ahead"]["interval"]
+    assert 0.1 < low < 0.15 < high < 0.2
+    assert arms["distill"]["ahead"] == {"value": 0.0, "interval": pytest.approx((0.0, 0.0), abs=0.05)}
+    means = {one["arm"]: one for one in found["mean"]}
+    assert means["truncate"]["ahead"]["interval"][0] > 0
+    assert means["theseus"]["tasks"] == 2
+
+
+def test_rows_are_resampled_together() -> None:
+    """Two arms that err on the same rows differ with certainty, however few rows there are."""
+    runs = [run("theseus", 1, errors=40), run("truncate", 1, errors=41)]
+    (task,) = summarise(runs, {"mrpc": {"truth": pack(TRUTH)}})["tasks"]
+    low, high = next(arm["ahead"]["interval"] for arm in task["arms"] if arm["arm"] == "truncate")
+    assert 0 <= low <= 1 / ROWS <= high <= 5 / ROWS
