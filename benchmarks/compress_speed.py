@@ -68,11 +68,13 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Precision
 from theseus_deploy.data import open_data, tokenise
 from theseus_deploy.dropout import PackedDropout
+from theseus_deploy.lesson import Lesson
 from theseus_deploy.machine import this_machine, usable_cores, versions
 from theseus_deploy.models import eager_attention, open_checkpoint, quiet
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
-from theseus_deploy.training import EpochSampler, Lesson, Plan, StageTrainer, train
+from theseus_deploy.trainer import EpochSampler, StageTrainer
+from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace
 
 RESULT = Path(__file__).resolve().parent / "results" / "compress_speed.json"

@@ -14,9 +14,9 @@ from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig
 from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.lesson import predict
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.tasks import KINDS
-from theseus_deploy.training import predict
 
 LAYERS = 4
 ARCHITECTURES = [name for name in FAMILIES if name not in ("xlm-roberta", "camembert", "electra")]  # RoBERTa's, BERT's

@@ -16,7 +16,8 @@ from theseus_deploy.workspace import Workspace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from theseus_deploy.training import Lesson, Plan
+    from theseus_deploy.lesson import Lesson
+    from theseus_deploy.training import Plan
 
 
 def finetune(
@@ -28,7 +29,8 @@ def finetune(
     progress: Progress = SILENT,
 ) -> "PreTrainedModel":
     """Train all of `model` on the task, in place, and return it at its best on validation."""
-    from theseus_deploy.training import StageTrainer, train
+    from theseus_deploy.trainer import StageTrainer
+    from theseus_deploy.training import train
 
     train(StageTrainer, model, lesson, plan, config, workspace, progress, warmup=config.warmup)
     return model
@@ -67,7 +69,8 @@ def finetune_checkpoint(
     if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.training import Lesson, Plan, check_request, publish
+    from theseus_deploy.lesson import Lesson
+    from theseus_deploy.training import Plan, check_request, publish
 
     check_request(config, checkpoint.config.model_type)
     plan = Plan.of(config, len(train), world)

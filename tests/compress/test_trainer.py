@@ -25,9 +25,11 @@ from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.data import Split
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import TrainingError
+from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
-from theseus_deploy.training import EpochSampler, Lesson, Plan, predict, train
+from theseus_deploy.trainer import EpochSampler
+from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace
 
 TASK = Task("single-label", ("negative", "positive"), ("text",), "label", 32)

@@ -18,9 +18,9 @@ from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import INT8, Scheme
 from theseus_deploy.export.stage import export_checkpoint
+from theseus_deploy.lesson import predict
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.predictor import Predictor
-from theseus_deploy.training import predict
 from theseus_deploy.verify import verify
 
 FAST = [("bert", "tokens"), ("roberta", "single-label"), ("deberta-v2", "tokens"), ("modernbert", "tokens")]

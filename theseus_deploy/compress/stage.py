@@ -19,7 +19,8 @@ from theseus_deploy.workspace import Workspace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from theseus_deploy.training import Lesson, Plan
+    from theseus_deploy.lesson import Lesson
+    from theseus_deploy.training import Plan
 
 
 def compress(
@@ -40,7 +41,8 @@ def compress(
     from theseus_deploy.compress.baselines import DistillationTrainer, DistilledTheseusTrainer, taught
     from theseus_deploy.compress.modules import assemble, strip
     from theseus_deploy.compress.trainer import TheseusTrainer
-    from theseus_deploy.training import StageTrainer, train
+    from theseus_deploy.trainer import StageTrainer
+    from theseus_deploy.training import train
 
     schedule = schedule_of(config, plan)
     trainer: type[StageTrainer] = {
@@ -99,7 +101,8 @@ def compress_checkpoint(
     if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.training import Lesson, Plan, check_request, publish
+    from theseus_deploy.lesson import Lesson
+    from theseus_deploy.training import Plan, check_request, publish
 
     check_request(config, checkpoint.config.model_type)
     plan = Plan.of(config, len(train), world)

@@ -7,7 +7,7 @@ import torch
 from theseus_deploy.compress.modules import set_mask, successor_parameters, theseus_modules, trainable_parameters
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.configs import Thaw
-from theseus_deploy.training import StageTrainer
+from theseus_deploy.trainer import StageTrainer
 
 
 class TheseusTrainer(StageTrainer):
