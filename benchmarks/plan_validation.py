@@ -55,6 +55,7 @@ PASSES, SECONDS, CLOSED_SECONDS = 2, 7.0, 1.0
 BATCHES, BATCH_SECONDS, PAUSE_SECONDS = (1, 2, 4, 8), 2.0, 6.0
 QUANTILES, NAMES = (0.5, 0.95, 0.99), ("p50", "p95", "p99")
 MOST_OTHERS = 0.1  # of one core, taken by processes that are not ours: what was measured meanwhile is left out
+TURNS, REST = 200, 0.02  # of single inputs, and seconds from one to the next
 DRAWS = 5  # of service times, for one replay of arrivals
 SEED = 1
 
@@ -187,10 +188,16 @@ def time_batches(worker: Worker, texts: Sequence[tuple[str, ...]], draw: np.rand
     return found
 
 
+def ways(servers: Sequence[Connection], texts: Any, draw: np.random.Generator) -> float:
+    """Return the median seconds that an input takes beside being answered, where each arrives long after the last."""
+    answered = offer(Fleet(1, 1, 0.0), np.arange(TURNS) * REST, servers, texts, draw)
+    return float(np.median(np.subtract(answered["latencies"], answered["seconds"])))
+
+
 def turnaround(server: Connection, texts: Sequence[tuple[str, ...]], draw: np.random.Generator) -> float:
     """Return the median seconds that a batch of one costs a server beside answering it: to be read and replied to."""
     beside = []
-    for batch, _ in zip(batches(texts, 1, draw), range(200), strict=False):
+    for batch, _ in zip(batches(texts, 1, draw), range(TURNS), strict=False):
         start = time.perf_counter()
         server.send(batch)
         seconds = server.recv()
@@ -202,8 +209,15 @@ def load_openly(cell: Cell, servers: Sequence[Connection], texts: Any, draw: np.
     """Offer Poisson arrivals, whatever becomes of those before."""
     assert cell.rate is not None
     arrivals = Load(cell.rate).arrivals(round(cell.rate * SECONDS), draw)
+    return offer(cell.fleet, arrivals, servers, texts, draw)
+
+
+def offer(
+    fleet: Fleet, arrivals: Any, servers: Sequence[Connection], texts: Any, draw: np.random.Generator
+) -> dict[str, Any]:
+    """Offer inputs to a fleet at these times, in seconds from now."""
     order = draw.permutation(len(texts))
-    pool = Pool(cell.fleet, servers, [texts[row] for row in order])
+    pool = Pool(fleet, servers, [texts[row] for row in order])
     begin, late = time.perf_counter() + 0.05, []
     for moment in begin + arrivals:
         if (left := moment - time.perf_counter()) > 0:
@@ -264,8 +278,8 @@ def measure(bundle: str, out: Path, like: Path | None) -> None:
             others.share()
             seconds = time_batches(worker, texts, draw)
             rested = measure_rested(worker, split, len(passes), PAUSE_SECONDS)
-            beside = turnaround(servers[0], texts, draw)
-            timing = {"seconds": seconds, "rested": [asdict(one) for one in rested], "turnaround": beside}
+            timing: dict[str, Any] = {"seconds": seconds, "rested": [asdict(one) for one in rested]}
+            timing |= {"turnaround": turnaround(servers[0], texts, draw), "ways": ways(servers, texts, draw)}
             timing["others"] = others.share()
             plan = plan or cells(seconds)
             found: list[Any] = [None] * len(plan)
@@ -292,16 +306,21 @@ def report(paths: Sequence[Path]) -> None:
     passes = [one for part in slices for one in part["passes"]]
     timed = [one for one in passes if one["others"] <= MOST_OTHERS]
     overhead = float(np.median([one["turnaround"] for one in timed]))
+    network = float(np.median([one["ways"] for one in timed])) - overhead
     found: dict[str, list[dict[str, Any]]] = {"open": [], "closed": []}
     for place, cell in enumerate(plan):
         runs = [one["cells"][place] for one in passes if one["cells"][place]["others"] <= MOST_OTHERS]
-        kind, compare = ("open", compare_open) if cell.rate else ("closed", compare_closed)
         row = {**asdict(cell), "passes": len(runs)}
-        found[kind].append(row | (compare(cell, runs, service_times(timed, cell.fleet, overhead)) if runs else {}))
+        times = service_times(timed, cell.fleet, overhead)
+        if cell.rate:
+            found["open"].append(row | (compare_open(cell, runs, times, network) if runs else {}))
+        else:
+            found["closed"].append(row | (compare_closed(cell, runs, times) if runs else {}))
     whole = {
         "model": "all-MiniLM-L6-v2, 3 labels, int8-dynamic", "data": DATA, "machine": this_machine().to_json(),
         "versions": versions(), "threads": 1, "passes": len(passes), "timed_passes": len(timed),
         "most_others": MOST_OTHERS, "seconds_a_pass": SECONDS, "overhead_seconds": overhead,
+        "network_seconds": network,
         "service_seconds": {size: [one["seconds"][str(size)] for one in timed] for size in BATCHES},
         "rested": [one["rested"] for one in timed], **found,
     }  # fmt: skip
@@ -309,13 +328,13 @@ def report(paths: Sequence[Path]) -> None:
     write_atomically(RESULT, NUMBERS.sub(lambda part: " ".join(part[0].split()), text) + "\n")
 
 
-def compare_open(cell: Cell, runs: Sequence[dict[str, Any]], times: ServiceTimes) -> dict[str, Any]:
+def compare_open(cell: Cell, runs: Sequence[dict[str, Any]], times: ServiceTimes, network: float) -> dict[str, Any]:
     """Compare an open load with the plan for its rate, and with a simulation of the very arrivals that it had."""
     assert cell.rate is not None
     draw = np.random.default_rng(SEED)
     measured = np.array([run["latencies"] for run in runs])
-    replayed = np.array([replayed_latencies(cell.fleet, run["arrivals"], times, draw) for run in runs])
-    outlook = look_ahead(replications(times, Load(cell.rate), SEED), cell.fleet)
+    replayed = network + np.array([replayed_latencies(cell.fleet, run["arrivals"], times, draw) for run in runs])
+    outlook = look_ahead(replications(times, Load(cell.rate), SEED), cell.fleet, network)
     p50, p99 = np.quantile(measured, [0.5, 0.99])
     return {
         "inputs": measured.size,
@@ -367,7 +386,7 @@ def serve_clients(clients: int, levels: list[int], times: ServiceTimes, fleet: F
             start = min(start, asking[fleet.most - 1])
         start = max(start, free[0])
         size = min(fleet.most, bisect_right(asking, start))
-        end = start + table[size - 1][level] + waking[min(int((start - free[0]) / GRAIN), len(waking) - 1)]
+        end = start + table[size - 1][level] + waking[min(int((start - free[0]) / GRAIN), len(waking) - 1)][level]
         heapreplace(free, end)
         latencies += [end - moment for moment in asking[:size]]
         asking = sorted([*asking[size:], *[end] * size])

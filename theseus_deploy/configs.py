@@ -279,6 +279,7 @@ class PlanConfig(Checked):
 
     A server that is free takes up to `max_batch` inputs (None: the largest batch that was measured) as soon as so many
     wait or the first of them has waited for the window, and spends the overhead on them beside what was measured.
+    `network_ms` is what an input's way to the server and back adds to its latency, and keeps no server busy.
     `arrivals` is `poisson`, or a file of time stamps to replay, at their own rate without `qps`. `price_per_hour` is
     that of the whole machine which the report was made on.
     """
@@ -288,6 +289,7 @@ class PlanConfig(Checked):
     batch_window_ms: float = 0.0
     max_batch: int | None = None
     overhead_ms: float = 0.0
+    network_ms: float = 0.0
     arrivals: str = POISSON
     price_per_hour: float | None = None
     seed: int = 1
@@ -300,10 +302,11 @@ class PlanConfig(Checked):
         if self.qps is None and self.arrivals == POISSON:
             raise ConfigError("--qps is missing, and Poisson arrivals have no rate without it; give inputs a second")
         self._at_least("batch_window_ms", 0)
-        if self.batch_window_ms >= self.p99_ms:
+        self._at_least("network_ms", 0)
+        if self.batch_window_ms + self.network_ms >= self.p99_ms:
             raise ConfigError(
-                f"--batch-window-ms {self.batch_window_ms} leaves nothing of --p99-ms {self.p99_ms} to answer in; "
-                "lower the window"
+                f"--batch-window-ms {self.batch_window_ms:g} and --network-ms {self.network_ms:g} leave nothing of "
+                f"--p99-ms {self.p99_ms:g} to answer in; lower the window"
             )
         self._at_least("max_batch", 1)
         self._at_least("overhead_ms", 0)

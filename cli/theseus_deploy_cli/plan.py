@@ -47,6 +47,13 @@ def command(
             rich_help_panel=SERVERS,
         ),
     ] = PlanConfig.overhead_ms,
+    network_ms: Annotated[
+        float,
+        typer.Option(
+            help="What the way to a server and back adds to an answer, and keeps no server busy.",
+            rich_help_panel=SERVERS,
+        ),
+    ] = PlanConfig.network_ms,
     seed: opt.Seed = PlanConfig.seed,
     json: opt.Json = False,
     quiet: opt.Quiet = False,

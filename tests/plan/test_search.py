@@ -84,5 +84,6 @@ def test_a_fleet_that_holds_by_its_point_alone_is_not_enough() -> None:
 
 
 def test_inputs_before_the_queue_has_warmed_up_are_not_counted() -> None:
-    run = Replication([0.0, 10.0, 20.0], [0, 1, 1], [[9.0, 1.0]], [0.0], warm=1)
+    run = Replication([0.0, 10.0, 20.0], [0, 1, 1], [[9.0, 1.0]], [[0.0, 0.0]], warm=1)
     assert look_ahead([run, run], Fleet(1, 1, 0.0)).p99.value == pytest.approx(1.0)
+    assert look_ahead([run, run], Fleet(1, 1, 0.0), network=0.5).p99.value == pytest.approx(1.5)

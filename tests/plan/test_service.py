@@ -40,9 +40,12 @@ def test_whole_rounds_are_resampled() -> None:
 def test_what_a_rest_adds_grows_with_it_and_ends() -> None:
     rested = (Rested(2 * GRAIN, (1.2, 1.3, 9.0), (1.0, 1.0, 1.0)), Rested(4 * GRAIN, (1.1,), (1.2,)))
     times = ServiceTimes({1: np.ones((1, 1))}, 1, rested)
-    assert times.waking() == pytest.approx([0.0, 0.15, 0.3, 0.15, 0.0])
-    assert len({times.waking(np.random.default_rng(seed))[2] for seed in range(20)}) > 1
-    assert ServiceTimes({1: np.ones((1, 1))}, 1).waking().tolist() == [0.0]
+    waking = times.waking()
+    assert waking.shape == (5, LEVELS)
+    assert waking[:, LEVELS // 2] == pytest.approx([0.0, 0.15, 0.3, 0.15, 0.0], rel=0.05)
+    assert waking[2, -1] == pytest.approx(8.0, rel=0.01)  # the tail grows by more
+    assert len({times.waking(np.random.default_rng(seed))[2, 500] for seed in range(20)}) > 1
+    assert ServiceTimes({1: np.ones((1, 1))}, 1).waking().tolist() == [[0.0] * LEVELS]
 
 
 def test_capacity_is_that_of_the_best_batch() -> None:

@@ -105,7 +105,11 @@ def test_a_report_without_threads_is_refused() -> None:
         ({"p99_ms": -1.0}, "--p99-ms -1.0 is not above 0"),
         ({"qps": None}, "--qps is missing"),
         ({"batch_window_ms": -1.0}, "--batch-window-ms -1.0 is below 0"),
-        ({"batch_window_ms": 40.0}, "--batch-window-ms 40.0 leaves nothing of --p99-ms 40.0"),
+        (
+            {"batch_window_ms": 30.0, "network_ms": 10.0},
+            "--batch-window-ms 30 and --network-ms 10 leave nothing of --p99-ms 40",
+        ),
+        ({"network_ms": -1.0}, "--network-ms -1.0 is below 0"),
         ({"max_batch": 0}, "--max-batch 0 is below 1"),
         ({"overhead_ms": -0.1}, "--overhead-ms -0.1 is below 0"),
         ({"price_per_hour": -1.0}, "--price-per-hour -1.0 is below 0"),

@@ -29,7 +29,7 @@ class Replication:
     arrivals: list[float]
     levels: list[int]
     table: list[list[float]]
-    waking: list[float]
+    waking: list[list[float]]
     warm: int
 
 
@@ -63,19 +63,21 @@ def replications(times: ServiceTimes, load: Load, seed: int) -> list[Replication
     return runs
 
 
-def look_ahead(runs: Sequence[Replication], fleet: Fleet) -> Outlook:
-    """Simulate a fleet in every replication."""
+def look_ahead(runs: Sequence[Replication], fleet: Fleet, network: float = 0.0) -> Outlook:
+    """Simulate a fleet in every replication, `network` seconds away from those who ask."""
     quantiles, busy, batch = [], [], []
     for run in runs:
         served = serve(run.arrivals, run.levels, run.table, fleet, run.waking)
-        quantiles.append(np.quantile(served.latencies[run.warm :], [0.5, 0.99]))
+        quantiles.append(np.quantile(served.latencies[run.warm :], [0.5, 0.99]) + network)
         busy.append(served.busy / served.ended / fleet.servers)
         batch.append(served.sizes.mean())
     p50, p99 = np.array(quantiles).T
     return Outlook(_spread(p50), _spread(p99), float(np.mean(busy)), float(np.mean(batch)))
 
 
-def smallest_fleet(times: ServiceTimes, load: Load, window: float, p99: float, seed: int) -> tuple[int | None, Outlook]:
+def smallest_fleet(
+    times: ServiceTimes, load: Load, window: float, p99: float, seed: int, network: float = 0.0
+) -> tuple[int | None, Outlook]:
     """Find the fewest servers whose p99 is surely within so many seconds, with the batching window in seconds.
 
     None where no number is enough: the outlook is then that of as many as still help. In growing steps until a fleet
@@ -86,7 +88,7 @@ def smallest_fleet(times: ServiceTimes, load: Load, window: float, p99: float, s
 
     @cache
     def outlook(servers: int) -> Outlook:
-        return look_ahead(runs, Fleet(servers, times.most, window))
+        return look_ahead(runs, Fleet(servers, times.most, window), network)
 
     def holds(servers: int) -> bool:
         return outlook(servers).p99.interval[1] <= p99

@@ -18,6 +18,7 @@ from theseus_deploy.benchmark.stats import Array
 from theseus_deploy.errors import ArtifactError, ConfigError
 
 LEVELS = 1000  # quantiles that stand for a distribution
+SHARES = (np.arange(LEVELS) + 0.5) / LEVELS
 GRAIN = 0.0005  # seconds: how finely rests are told apart
 
 
@@ -74,25 +75,26 @@ class ServiceTimes:
         Between two sizes that were measured, each quantile is interpolated. With `draw` the rounds are resampled, as
         the machine might have shown other ones.
         """
-        levels = (np.arange(LEVELS) + 0.5) / LEVELS
-        known = np.stack([np.quantile(_rounds(samples, draw), levels, method="inverted_cdf")
+        known = np.stack([np.quantile(_rounds(samples, draw), SHARES, method="inverted_cdf")
                           for samples in self.measured.values()])  # fmt: skip
         sizes, wanted = list(self.measured), np.arange(1, self.most + 1)
         return self.overhead + np.stack([np.interp(wanted, sizes, quantiles) for quantiles in known.T], axis=1)
 
     def waking(self, draw: np.random.Generator | None = None) -> Array:
-        """Return the seconds that a rest adds to the batch after it; the place is the length of the rest in grains.
+        """Return what a rest adds to the quantiles of the batch after it, in seconds, of shape (grains, LEVELS).
 
-        The last place is for all longer rests. With `draw` what was measured is resampled.
+        A row is for a rest of so many grains, the last for all longer ones. What was measured after a pause has
+        quantiles of its own, and its tail grows more than its middle. With `draw` what was measured is resampled.
         """
-        pauses, added = [0.0], [0.0]
+        pauses, added = [0.0], [np.zeros(LEVELS)]
         for one in self.rested:
-            differences = np.subtract(one.samples, one.again)
-            chosen = differences if draw is None else draw.choice(differences, len(differences))
+            pairs = np.array([one.samples, one.again])
+            chosen = pairs if draw is None else pairs[:, draw.integers(pairs.shape[1], size=pairs.shape[1])]
+            rested, again = np.quantile(chosen, SHARES, axis=1).T
             pauses.append(one.pause)
-            added.append(max(0.0, float(np.median(chosen))))
-        waking: Array = np.interp(np.arange(round(pauses[-1] / GRAIN) + 1) * GRAIN, pauses, added)
-        return waking
+            added.append(np.maximum(0.0, rested - again))
+        rests = np.arange(round(pauses[-1] / GRAIN) + 1) * GRAIN
+        return np.stack([np.interp(rests, pauses, level) for level in np.transpose(added)], axis=1)
 
     @property
     def capacity(self) -> float:

@@ -43,13 +43,13 @@ def serve(
     levels: Sequence[int],
     table: Sequence[Sequence[float]],
     fleet: Fleet,
-    waking: Sequence[float] = (0.0,),
+    waking: Sequence[Sequence[float]],
 ) -> Served:
     """Let a fleet answer inputs that arrive at these ascending times, in seconds from 0.
 
     A batch of n takes `table[n - 1][level]` seconds, the level being that of its first input: whatever the fleet, the
     same inputs are the slow ones, so that two fleets differ by their servers and not by their luck. The server that has
-    been free for longest takes it, and needs `waking[grains]` seconds more, by the length of its rest.
+    been free for longest takes it, and needs `waking[grains][level]` seconds more, by the length of its rest.
     """
     free = [0.0] * min(fleet.servers, len(arrivals))
     starts, ends, stops = [], [], []
@@ -65,7 +65,8 @@ def serve(
         stop, limit = first + 1, min(full, total)
         while stop < limit and arrivals[stop] <= start:
             stop += 1
-        end = start + table[stop - first - 1][levels[first]] + waking[min(int(rest / GRAIN), longest)]
+        level = levels[first]
+        end = start + table[stop - first - 1][level] + waking[min(int(rest / GRAIN), longest)][level]
         heapreplace(free, end)
         starts.append(start)
         ends.append(end)

@@ -94,7 +94,7 @@ def _need(
     candidate: Candidate, times: ServiceTimes, load: Load, config: PlanConfig, machine: Mapping[str, Any]
 ) -> Need:
     window, p99 = config.batch_window_ms / 1e3, config.p99_ms / 1e3
-    servers, outlook = smallest_fleet(times, load, window, p99, config.seed)
+    servers, outlook = smallest_fleet(times, load, window, p99, config.seed, config.network_ms / 1e3)
     cores = servers and servers * machine["threads"]
     price = config.price_per_hour
     cost = None if cores is None or price is None else cores * price / machine["cores"] * HOURS_A_MONTH

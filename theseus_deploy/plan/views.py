@@ -62,7 +62,8 @@ def _method_line(plan: Plan) -> str:
     return (
         f"A server is a process of {threads} threads on as many cores of {plan.machine['cpu']}; it takes up to "
         f"{plan.needs[0].max_batch} inputs, waits {config.batch_window_ms:g} ms for them and spends "
-        f"{config.overhead_ms:g} ms on them beside what was measured. {REPLICATIONS} simulations "
+        f"{config.overhead_ms:g} ms on them beside what was measured; the way to it and back takes "
+        f"{config.network_ms:g} ms. {REPLICATIONS} simulations "
         f"of {arrivals} arrivals, each on resampled service times; p99 holds where its whole interval does."
         + (none if any(need.servers is None for need in plan.needs) else "")
     )
