@@ -61,22 +61,26 @@ class Arm:
     start: Literal["predecessor", "pretrained"] = "predecessor"
 
 
-BASE = CompressConfig(thaw="none", decay="linear", init="bottom", base_rate=0.3, replace_until=0.5)
+BASE = CompressConfig(thaw="none", decay="successor", init="bottom", base_rate=0.3, replace_until=0.5)
 WHOLE = replace(BASE, thaw="all")
+RIVAL = replace(BASE, decay="linear")
+WHOLE_RIVAL = replace(RIVAL, thaw="all")
 ARMS: dict[str, Arm] = {
-    "pretrained": Arm(replace(WHOLE, method="truncate"), "pretrained"),
-    "truncate": Arm(replace(BASE, method="truncate")),
-    "truncate, thaw all": Arm(replace(WHOLE, method="truncate")),
-    "distill": Arm(replace(WHOLE, method="distill")),
-    "distill, thaw none": Arm(replace(BASE, method="distill")),
-    "distill pretrained": Arm(replace(WHOLE, method="distill"), "pretrained"),
+    "pretrained": Arm(replace(WHOLE_RIVAL, method="truncate"), "pretrained"),
+    "truncate": Arm(replace(RIVAL, method="truncate")),
+    "truncate, decay late": Arm(replace(BASE, method="truncate")),
+    "truncate, thaw all": Arm(replace(WHOLE_RIVAL, method="truncate")),
+    "truncate, thaw all, decay late": Arm(replace(WHOLE, method="truncate")),
+    "distill": Arm(replace(WHOLE_RIVAL, method="distill")),
+    "distill, thaw none": Arm(replace(RIVAL, method="distill")),
+    "distill, decay late": Arm(replace(WHOLE, method="distill")),
+    "distill pretrained": Arm(replace(WHOLE_RIVAL, method="distill"), "pretrained"),
     "theseus, constant 0.5": Arm(replace(BASE, schedule="constant", base_rate=0.5)),
     "theseus, anti-curriculum": Arm(replace(BASE, schedule="anti")),
     "theseus": Arm(BASE),
     "theseus, thaw head": Arm(replace(BASE, thaw="head")),
     "theseus, thaw all": Arm(WHOLE),
-    "theseus, decay successor": Arm(replace(BASE, decay="successor")),
-    "theseus, decay successor, thaw all": Arm(replace(WHOLE, decay="successor")),
+    "theseus, decay linear": Arm(replace(BASE, decay="linear")),
     "theseus, decay none": Arm(replace(BASE, decay="none")),
     "theseus, until 0.25": Arm(replace(BASE, replace_until=0.25)),
     "theseus, until 0.75": Arm(replace(BASE, replace_until=0.75)),

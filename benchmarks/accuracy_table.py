@@ -151,7 +151,12 @@ def summarise(runs: Sequence[Mapping[str, Any]], truths: Mapping[str, Mapping[st
         mean = None if name == OURS else asdict(estimate(float(np.mean(values)), np.mean(draws, axis=0)))
         shares = retained[name]
         means.append({"arm": name, "tasks": len(shares), "retained": float(np.mean(shares)), "ahead": mean})
-    return {"runs": len(runs), "tasks": tasks, "mean": sorted(means, key=lambda one: -one["retained"])}
+    return {
+        "runs": len(runs),
+        "machine": runs[0]["machine"],
+        "tasks": tasks,
+        "mean": sorted(means, key=lambda one: -one["retained"]),
+    }
 
 
 def main() -> None:

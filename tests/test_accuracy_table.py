@@ -31,7 +31,7 @@ def run(
         "task": task, "arm": arm, "seed": seed, "lr": lr, "predictions": pack(labels), "test": test,
         "validation": {"accuracy": validation, "matthews": validation}, "loyalty": {"label": 0.9, "probability": 0.8},
         "predecessor_test": {"accuracy": 0.9, "matthews": 0.9},
-        "predecessor_validation": {"accuracy": 0.9, "matthews": 0.9},
+        "predecessor_validation": {"accuracy": 0.9, "matthews": 0.9}, "machine": {},
     }  # fmt: skip
 
 
