@@ -56,7 +56,7 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
         (CompressConfig, {"method": "prune"}, "--method 'prune' is not one of theseus, truncate, distill"),
         (CompressConfig, {"layers": 0}, "--layers 0 is below 1"),
         (CompressConfig, {"layers": 3, "map": "0-1"}, "--layers 3 and --map 0-1 were both given; keep one of them"),
-        (CompressConfig, {"init": "random"}, "--init 'random' is not one of bottom, first, last, every-other"),
+        (CompressConfig, {"init": "random"}, "--init 'random' is not one of auto, bottom, first, last, every-other"),
         (CompressConfig, {"schedule": "cosine"}, "--schedule 'cosine' is not one of linear, constant, anti"),
         (CompressConfig, {"base_rate": 1.1}, "--base-rate 1.1 is outside 0..1"),
         (CompressConfig, {"replace_until": -1}, "--replace-until -1 is outside 0..1"),

@@ -19,7 +19,7 @@ ScheduleKind = Literal["linear", "constant", "anti"]
 TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"]
 Thaw = Literal["none", "head", "all"]
 Decay = Literal["linear", "successor", "none"]
-Init = Literal["bottom", "first", "last", "every-other"]
+Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
@@ -135,6 +135,7 @@ class CompressConfig(TrainingConfig):
     """What `theseus compress` can be asked.
 
     `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
+    `init` says which layers the successors start as; `auto` asks them before any training (`compress.start`).
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
     rate is 1, for the rivals from the start. `decay` says how the learning rate falls: to 0 over the whole training,
@@ -145,14 +146,14 @@ class CompressConfig(TrainingConfig):
     method: Method = "theseus"
     layers: int | None = None
     map: str | None = None
-    init: Init = "bottom"
+    init: Init = "auto"
     schedule: ScheduleKind = "linear"
     base_rate: float = 0.3
     replace_until: float = 0.5
     k: float | None = None
     thaw: Thaw = "none"
     lr: float = 1e-4
-    decay: Decay = "linear"
+    decay: Decay = "successor"
     temperature: float = 4.0
     alpha: float = 0.5
 

@@ -36,8 +36,9 @@ def command(
     init: Annotated[
         Init,
         typer.Option(
-            help="Where successor layers start: the predecessor's bottom layers, the first or last of each module, "
-            "or layers at equal distances."
+            help="Where successor layers start: the predecessor's bottom layers, as in the paper's code; the first "
+            "or last of each module; or layers at equal distances. auto: last where these answer untrained, else "
+            "bottom."
         ),
     ] = CompressConfig.init,
     schedule: Annotated[

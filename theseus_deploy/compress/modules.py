@@ -71,7 +71,7 @@ def assemble(model: PreTrainedModel, module_map: ModuleMap, init: str = "bottom"
 
 def strip(model: PreTrainedModel) -> PreTrainedModel:
     """Take the predecessor's layers out, in place: what is left is a plain model with one layer for each module."""
-    _keep(model, [module.successor for module in theseus_modules(model)])
+    keep(model, [module.successor for module in theseus_modules(model)])
     return model.requires_grad_(True)
 
 
@@ -83,7 +83,7 @@ def truncate(model: PreTrainedModel, sources: Sequence[int]) -> PreTrainedModel:
     """
     check_sources(model.config, sources)
     layers = layers_of(model)
-    _keep(model, [layers[source] for source in sources])
+    keep(model, [layers[source] for source in sources])
     return model
 
 
@@ -123,7 +123,8 @@ def trainable_parameters(model: PreTrainedModel, thaw: Thaw) -> list[nn.Paramete
     return [weight for weight in model.parameters() if weight in trained]
 
 
-def _keep(model: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+def keep(model: PreTrainedModel, layers: Sequence[nn.Module]) -> None:
+    """Make these the layers of a plain model, in place."""
     set_layers(model, nn.ModuleList(layers))
     describe_layers(model)
     for index, layer in enumerate(layers):

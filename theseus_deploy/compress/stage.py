@@ -9,7 +9,8 @@ from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_en
 from theseus_deploy.compress.families import check_sources, count_layers
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
-from theseus_deploy.configs import CompressConfig
+from theseus_deploy.compress.start import choose_start
+from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
 from theseus_deploy.models import open_checkpoint, torch_device
@@ -62,7 +63,10 @@ def compress(
             f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
         )
         asked |= {"schedule": schedule, "thaw": config.thaw}
-    model = assemble(model, module_map, config.init) if config.replaces else _bottom(model, module_map, config)
+    init = config.init
+    if init == "auto":
+        init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
+    model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaw)
     decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
     train(partial(trainer, **asked), model, lesson, plan, config, workspace, progress, decay_from=decay_from)
     return strip(model) if config.replaces else model.requires_grad_(True)
@@ -92,7 +96,8 @@ def compress_checkpoint(
     claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
     module_map = map_of(config, count_layers(checkpoint.config))
-    check_sources(checkpoint.config, module_map.sources(config.init))
+    if config.init != "auto":
+        check_sources(checkpoint.config, module_map.sources(config.init))
     corpus = open_data(data, text, label, checkpoint.task)
     task = checkpoint.task.reading(corpus.text, corpus.label, corpus.metric)
     task = replace(task, max_length=checkpoint.longest(config.max_length))
@@ -118,7 +123,9 @@ def compress_checkpoint(
     progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
     size = sum(weight.nbytes for weight in model.parameters())
     ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
-    successor = compress(model, lesson, plan, module_map, config, workspace, progress)
+    start = choose_start(model, lesson, module_map, device, progress) if config.init == "auto" else None
+    chosen = replace(config, init=start.init) if start else config
+    successor = compress(model, lesson, plan, module_map, chosen, workspace, progress)
     after = lesson.score(successor, device, progress, "scoring the successor")
     share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
     shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
@@ -134,7 +141,7 @@ def compress_checkpoint(
         layers=module_map.successor_layers,
         module_map=[list(module) for module in module_map.modules],
         scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
-        receipt={"ledger": ledger},
+        receipt={"ledger": ledger, **({"start": start.to_json()} if start else {})},
     )
     return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
 
@@ -155,12 +162,12 @@ def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
     return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
 
 
-def _bottom(model: "PreTrainedModel", module_map: ModuleMap, config: CompressConfig) -> "PreTrainedModel":
+def _truncated(model: "PreTrainedModel", module_map: ModuleMap, init: str, thaw: Thaw) -> "PreTrainedModel":
     """Leave only the layers that successors start from, and of the rest train what `thaw` says."""
     from theseus_deploy.compress.modules import trainable_parameters, truncate
 
-    truncate(model, module_map.sources(config.init)).requires_grad_(False)
-    for weight in trainable_parameters(model, config.thaw):
+    truncate(model, module_map.sources(init)).requires_grad_(False)
+    for weight in trainable_parameters(model, thaw):
         weight.requires_grad_(True)
     return model
 

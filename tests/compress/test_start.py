@@ -1,0 +1,78 @@
+"""Where successors start follows from what the predecessor's layers answer untrained."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tests.compress.test_trainer import make_lesson
+from tests.conftest import make_bert
+from theseus_deploy.compress.families import layers_of
+from theseus_deploy.compress.module_map import ModuleMap
+from theseus_deploy.compress.start import beyond_chance, choose_start
+from theseus_deploy.lesson import Lesson, predict
+from theseus_deploy.tasks import Task
+
+CPU = torch.device("cpu")
+MAP = ModuleMap.even(4, 2)  # bottom: layers 0 and 1, last: 1 and 3
+
+
+@pytest.fixture(scope="module")
+def lesson() -> Lesson:
+    return make_lesson(96, 8)
+
+
+def idle(model: PreTrainedModel, places: tuple[int, ...]) -> PreTrainedModel:
+    """Make layers hand on what they get: nothing is added before either of their normalisations."""
+    for place in places:
+        for name, part in layers_of(model)[place].named_modules():
+            if name.endswith("output.dense"):
+                assert isinstance(part, nn.Linear)
+                nn.init.zeros_(part.weight)
+                nn.init.zeros_(part.bias)
+    return model
+
+
+def balance(model: PreTrainedModel, lesson: Lesson) -> PreTrainedModel:
+    """Have a model say each of two labels half of the time."""
+    logits = torch.tensor(predict(model, lesson.train, lesson.tokenizer, CPU))
+    head = model.classifier
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.bias.sub_(logits.median(dim=0).values)
+    return model
+
+
+@pytest.mark.parametrize(("idling", "chosen"), [((0, 2), "last"), ((2, 3), "bottom")])
+def test_successors_start_as_the_layers_that_answer(lesson: Lesson, idling: tuple[int, ...], chosen: str) -> None:
+    model = balance(idle(make_bert(spread=1.0), idling), lesson)
+    before = predict(model, lesson.train, lesson.tokenizer, CPU)
+    start = choose_start(model, lesson, MAP, CPU)
+    assert start.init == chosen
+    assert start.agreement[chosen] > 0.95
+    assert (predict(model, lesson.train, lesson.tokenizer, CPU) == before).all()
+    assert model.config.num_hidden_layers == len(layers_of(model)) == 4
+    assert choose_start(model, lesson, MAP, CPU) == start
+
+
+def test_layers_that_answer_a_little_are_not_enough(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = balance(idle(make_bert(spread=1.0), (0, 2)), lesson)
+    monkeypatch.setattr("theseus_deploy.compress.start.ENOUGH", 1.01)
+    assert choose_start(model, lesson, MAP, CPU).init == "bottom"
+
+
+def test_agreement_is_beyond_chance() -> None:
+    single = Task("single-label", ("no", "yes"), ("text",), "label")
+    always, half = np.array([[1.0, 0.0]] * 8), np.array([[1.0, 0.0], [0.0, 1.0]] * 4)
+    assert beyond_chance(single, half, half) == 1.0
+    assert beyond_chance(single, always, half) == beyond_chance(single, always, always) == 0.0
+    mostly = half.copy()
+    mostly[0] = mostly[0][::-1]
+    assert beyond_chance(single, mostly, half) == pytest.approx(0.75)
+    regression = Task("regression", (), ("text",), "label")
+    line = np.arange(8.0)[:, None]
+    assert beyond_chance(regression, 3 * line + 1, line) == pytest.approx(1.0)
+    assert beyond_chance(regression, -line, line) == pytest.approx(-1.0)
+    many = Task("multi-label", ("a", "b"), ("text",), "label")
+    assert beyond_chance(many, 2 * half - 1, 2 * half - 1) == 1.0
