@@ -1,4 +1,6 @@
+import gc
 import logging
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,15 @@ def test_export_says_nothing_changes_nothing_and_repeats_itself(
     assert all(module.training for module in model.modules())
     assert model.config._attn_implementation == attention == "sdpa"
     assert (tmp_path / "model.onnx").read_bytes() == (fp32_bundle / "model.onnx").read_bytes()
+
+
+def test_the_weights_are_gone_with_the_model(tiny_bert: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    to_onnx(model, make_tokenizer(), tmp_path / "model.onnx", opset=20)
+    weights = [weakref.ref(weight) for weight in model.parameters()]
+    del model
+    gc.collect()
+    assert all(weight() is None for weight in weights)
 
 
 def test_a_model_that_one_file_cannot_hold_is_refused_before_any_work(tmp_path: Path) -> None:

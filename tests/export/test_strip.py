@@ -61,7 +61,7 @@ def test_a_tensor_of_the_predecessor_in_the_graph_is_named(
     onnx.save(graph, tmp_path / "model.onnx")
     model = AutoModelForSequenceClassification.from_pretrained(successor)
     with pytest.raises(ExportError, match=rf"the graph holds {name} of the predecessor {tiny_bert} \(as stolen\)"):
-        prove_strip(read(tiny_bert), model, tmp_path / "model.onnx")
+        prove_strip(read(tiny_bert).without(model), tmp_path / "model.onnx")
 
 
 def test_the_predecessors_own_graph_is_no_successors(
@@ -69,9 +69,9 @@ def test_the_predecessors_own_graph_is_no_successors(
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(successor)
     with pytest.raises(ExportError, match=r"bert\.encoder\.layer\..* which was replaced; compress it again"):
-        prove_strip(read(tiny_bert), model, fp32_bundle / "model.onnx")
+        prove_strip(read(tiny_bert).without(model), fp32_bundle / "model.onnx")
     itself = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
-    assert prove_strip(read(tiny_bert), itself, fp32_bundle / "model.onnx")["replaced"] == 0
+    assert prove_strip(read(tiny_bert).without(itself), fp32_bundle / "model.onnx")["replaced"] == 0
 
 
 def test_a_predecessor_in_half_precision_is_compared_as_the_float32_that_it_is_loaded_as(
@@ -99,7 +99,7 @@ def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
     def unproven(manifest: Manifest) -> object:
         found = Predecessor.of(manifest)
         assert found is not None
-        return prove_strip(found, make_bert(), pair_bundle / "model.onnx")["unproven"]
+        return prove_strip(found.without(make_bert()), pair_bundle / "model.onnx")["unproven"]
 
     counted = {"ledger": [{"name": "predecessor", "parameters": 9, "bytes": 36}]}
     for gone in (tmp_path / "gone", "gone", "some-team/gone", "demo:gone"):

@@ -1,20 +1,22 @@
 """torch -> ONNX: one file with named axes, and nothing in it but what it takes to answer."""
 
-import hashlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from theseus_deploy.errors import ExportError
+from theseus_deploy.export.stream import write_graph
 from theseus_deploy.models import eager_attention
 
 if TYPE_CHECKING:
-    import torch
     from onnx import GraphProto, ModelProto
+    from onnx_ir import TensorProtocol
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OUTPUT = "logits"
@@ -37,7 +39,6 @@ def to_onnx(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", path
     Raises:
         ExportError: the weights exceed what one file holds, or torch cannot express the model at this opset.
     """
-    import onnx
     import torch
 
     size = sum(parameter.nbytes for parameter in model.parameters())
@@ -60,21 +61,26 @@ def to_onnx(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", path
                 output_names=[OUTPUT],
                 dynamic_shapes=dict.fromkeys(names, axes),
                 verbose=False,
+                optimize=False,
             )
+            assert program is not None
+            parameters = list(program.model.graph.initializers.values())
+            program.optimize()
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ExportError(
                 f"{type(model).__name__} cannot be exported at opset {opset} ({reason}); try another --opset"
             ) from error
-    assert program is not None
-    _name_transposed(program.model.graph.initializers, model)
-    proto = program.model_proto
-    del program  # it holds weights transposed, and no more than two copies of a large model are wanted at once
-    strip_notes(proto)
-    serialized = proto.SerializeToString()
-    del proto
-    onnx.checker.check_model(serialized)
-    path.write_bytes(serialized)
+    initializers = program.model.graph.initializers
+    _name_transposed(initializers, model)
+    weights = dict(initializers.tensor_items())
+    for value in (*parameters, *initializers.values()):
+        value.const_value = None  # onnxscript's rewriter never lets go of a graph, and this lets go of its weights
+    initializers.clear()
+    outline = program.model_proto
+    strip_notes(outline)
+    _check(outline, weights)
+    write_graph(outline, weights, path)
 
 
 def input_names(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -118,15 +124,28 @@ def _strip_graph(graph: "GraphProto") -> None:
 
 def _name_transposed(initializers: Any, model: "PreTrainedModel") -> None:
     """Name each weight that the exporter stored transposed (`val_87`) after its parameter, with `.T`."""
-    names = {_hash(tensor.T): f"{name}.T" for name, tensor in model.state_dict().items() if tensor.ndim == 2}
+    parameters = {name: tensor.numpy(force=True) for name, tensor in model.state_dict().items() if tensor.ndim == 2}
     for value in list(initializers.values()):
         if len(value.shape) == 2 and value.name.startswith("val_"):
-            content = value.const_value.numpy()
-            value.name = names.pop(hashlib.sha256(content.tobytes()).hexdigest(), value.name)
+            stored = value.const_value.numpy().T
+            if name := next((name for name, weight in parameters.items() if np.array_equal(weight, stored)), None):
+                del parameters[name]  # both are in the order of the layers, so that the first is nearly always it
+                value.name = f"{name}.T"
 
 
-def _hash(tensor: "torch.Tensor") -> str:
-    return hashlib.sha256(tensor.numpy(force=True).tobytes()).hexdigest()
+def _check(outline: "ModelProto", weights: Mapping[str, "TensorProtocol"]) -> None:
+    """Check a graph of which the weights are not in it but beside it, by declaring them as inputs.
+
+    Raises:
+        onnx.checker.ValidationError: it is no ONNX.
+    """
+    import onnx
+
+    whole = onnx.ModelProto()
+    whole.CopyFrom(outline)
+    for name, weight in weights.items():
+        whole.graph.input.append(onnx.helper.make_tensor_value_info(name, weight.dtype, weight.shape.numpy()))
+    onnx.checker.check_model(whole)
 
 
 @contextmanager

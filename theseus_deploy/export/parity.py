@@ -142,16 +142,23 @@ def checkpoint_answer(
 
 
 def sides(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", task: Task, texts: Texts, atol: float
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    texts: Texts,
+    expected: Answers,
+    atol: float,
 ) -> tuple[str, ...]:
     """Return the sides on which inputs may be padded: the tokenizer's own first, the other if nothing depends on it.
 
-    The checkpoint is asked, for it follows from positions, pooling and masks together: with positions that count from
-    the left, or a head that reads the first token, padding on the left is another question.
+    The checkpoint is asked a batch of all lengths again, which it answered as `expected` on its own side. It is asked
+    because it follows from positions, pooling and masks together: with positions that count from the left, or a head
+    that reads the first token, padding on the left is another question.
     """
     own = tokenizer.padding_side
-    batch = [texts[row] for row in _spread(_by_length(texts), BATCH)]
-    here, there = (np.concatenate(checkpoint_answer(model, tokenizer, task, side)(batch)) for side in (own, OTHER[own]))
+    mixed = _batches(_by_length(texts))[0]
+    here = np.concatenate([expected[row] for row in mixed])
+    there = np.concatenate(checkpoint_answer(model, tokenizer, task, OTHER[own])([texts[row] for row in mixed]))
     return (own, OTHER[own]) if np.abs(here - there).max() <= NOISE * atol else (own,)
 
 

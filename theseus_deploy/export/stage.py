@@ -1,5 +1,6 @@
 """The stage: checkpoint -> bundle, on objects and on paths."""
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.export.card import model_card
 from theseus_deploy.export.onnx import evaluating, to_onnx
 from theseus_deploy.export.parity import (
+    Answers,
     Parity,
     Texts,
     ask,
@@ -82,49 +84,8 @@ def export(
         ConfigError: what was asked needs a corpus, or a timer.
         ExportError: the model cannot be exported, its graph answers otherwise, or holds what was replaced.
     """
-    graph = folder / GRAPH
-    model.config.save_pretrained(folder)
-    save_tokenizer(tokenizer, task, folder)
-    with evaluating(model), _torch_threads(config.threads):
-        progress.say(f"writing {GRAPH} (opset {config.opset})")
-        to_onnx(model, tokenizer, graph, config.opset)
-        padded = sides(model, tokenizer, task, texts, config.atol)
-        strip = {"strip": prove_strip(predecessor, model, graph)} if predecessor else {}
-        expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
-    ledger = [dict(predecessor.entry)] if predecessor and predecessor.entry else []
-    size = sum(weight.nbytes for weight in model.parameters())
-    ledger.append(ledger_entry("checkpoint", model.num_parameters(), size))
-
-    def check(name: str) -> tuple[Predictor, dict[str, Parity]]:
-        ledger.append(ledger_entry(name, _count_weights(graph), graph.stat().st_size))
-        predictor = Predictor(folder, config.threads, task=task)
-        title = f"asking the {name} graph"
-        return predictor, {
-            "" if side == tokenizer.padding_side else f"_{side}": compare(
-                expected, ask(predictor.padding_on(side).answer, texts, progress, title), texts, task
-            )
-            for side in padded
-        }
-
-    predictor, parity = check(FP32)
-    for found in parity.values():
-        found.require(config.atol)
-    precision, named, quantised_by = FP32, {f"parity{side}": found for side, found in parity.items()}, 0.0
-    receipt: dict[str, Any] = {"ledger": ledger, **strip, "padding": list(padded)}
-    if config.quantize != "none":
-        judge = Judge(folder, predictor, texts, expected, corpus, config.threads)
-        chosen = quantise(graph, config, judge, progress, timer)
-        receipt["quantization"] = chosen.receipt
-        receipt |= {SESSION: dict(chosen.session)} if chosen.session else {}
-        if chosen.precision != FP32:
-            predictor, quantised = check(chosen.precision)
-            precision, quantised_by = chosen.precision, quantised[""].max_abs_diff
-            named = {
-                **{f"parity{side}": found for side, found in quantised.items()},
-                **{f"parity_fp32{side}": found for side, found in parity.items()},
-            }
-    Probe.ask(predictor, probe_texts(task), quantised_by).write(folder)
-    return Exported(precision, model.num_parameters(), named, receipt)
+    original = _convert(model, tokenizer, task, texts, config, folder, predecessor, progress)
+    return _ship(original, config, folder, corpus, progress, timer)
 
 
 def export_checkpoint(
@@ -161,13 +122,13 @@ def export_checkpoint(
     if reuse and (kept := Artifact.kept(out, request)):
         return kept
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], task)
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     with Artifact.writing(out, overwrite or reuse) as draft:
-        exported = export(
-            model, tokenizer, task, texts, config, draft.path, progress,
-            corpus=corpus, predecessor=Predecessor.of(before), timer=timer,
-        )  # fmt: skip
+        original = _convert(model, tokenizer, task, texts, config, draft.path, Predecessor.of(before), progress)
+        del model  # the graph needs the room: `export` is these two steps for a model that its caller keeps
+        gc.collect()  # the exporter leaves cycles that hold weights
+        exported = _ship(original, config, draft.path, corpus, progress, timer)
         manifest = Manifest(
             kind="bundle",
             stage="export",
@@ -176,7 +137,7 @@ def export_checkpoint(
             data=Source.of(corpus) if corpus else None,
             task=task,
             parameters=exported.parameters,
-            layers=before.layers if before else model.config.num_hidden_layers,
+            layers=before.layers if before else checkpoint.config.num_hidden_layers,
             precision=exported.precision,
             module_map=before.module_map if before else None,
             scores={**(before.scores if before else {}), **exported.scores},
@@ -185,6 +146,95 @@ def export_checkpoint(
         (draft.path / CARD).write_text(model_card(manifest, before), "utf-8")
         draft.finish(manifest)
     return Artifact.open(out)
+
+
+@dataclass(frozen=True)
+class _Original:
+    """What is known of a checkpoint when its weights are gone: what it answered, and where it may be padded.
+
+    `sides` begins with the tokenizer's own; `replaced` is what is left of a successor's predecessor.
+    """
+
+    task: Task
+    texts: Texts
+    expected: Answers
+    sides: tuple[str, ...]
+    parameters: int
+    size: int
+    replaced: Predecessor | None
+
+
+def _convert(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: Task,
+    texts: Texts,
+    config: ExportConfig,
+    folder: Path,
+    predecessor: Predecessor | None,
+    progress: Progress,
+) -> _Original:
+    """Write the fp32 graph and the files beside it, and ask the checkpoint."""
+    model.config.save_pretrained(folder)
+    save_tokenizer(tokenizer, task, folder)
+    with evaluating(model), _torch_threads(config.threads):
+        progress.say(f"writing {GRAPH} (opset {config.opset})")
+        to_onnx(model, tokenizer, folder / GRAPH, config.opset)
+        expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
+        padded = sides(model, tokenizer, task, texts, expected, config.atol)
+    return _Original(
+        task, texts, expected, padded, model.num_parameters(), sum(weight.nbytes for weight in model.parameters()),
+        predecessor.without(model) if predecessor else None,
+    )  # fmt: skip
+
+
+def _ship(
+    original: _Original,
+    config: ExportConfig,
+    folder: Path,
+    corpus: Corpus | None,
+    progress: Progress,
+    timer: Timer | None,
+) -> Exported:
+    """Prove the fp32 graph, quantise it, and write the probe of what ships; one session is open at a time."""
+    graph, task, texts, replaced = folder / GRAPH, original.task, original.texts, original.replaced
+    strip = {"strip": prove_strip(replaced, graph)} if replaced else {}
+    ledger = [dict(replaced.entry)] if replaced and replaced.entry else []
+    ledger.append(ledger_entry("checkpoint", original.parameters, original.size))
+
+    def check(name: str) -> tuple[Predictor, dict[str, Parity]]:
+        ledger.append(ledger_entry(name, _count_weights(graph), graph.stat().st_size))
+        predictor = Predictor(folder, config.threads, task=task)
+        title = f"asking the {name} graph"
+        return predictor, {
+            f"_{side}" if place else "": compare(
+                original.expected, ask(predictor.padding_on(side).answer, texts, progress, title), texts, task
+            )
+            for place, side in enumerate(original.sides)
+        }
+
+    predictor, parity = check(FP32)
+    for found in parity.values():
+        found.require(config.atol)
+    precision, named, quantised_by = FP32, {f"parity{side}": found for side, found in parity.items()}, 0.0
+    receipt: dict[str, Any] = {"ledger": ledger, **strip, "padding": list(original.sides)}
+    if config.quantize != "none":
+        del predictor
+        judge = Judge(folder, task, texts, original.expected, corpus, config.threads)
+        chosen = quantise(graph, config, judge, progress, timer)
+        receipt["quantization"] = chosen.receipt
+        receipt |= {SESSION: dict(chosen.session)} if chosen.session else {}
+        if chosen.precision == FP32:
+            predictor = judge.open()
+        else:
+            predictor, quantised = check(chosen.precision)
+            precision, quantised_by = chosen.precision, quantised[""].max_abs_diff
+            named = {
+                **{f"parity{side}": found for side, found in quantised.items()},
+                **{f"parity_fp32{side}": found for side, found in parity.items()},
+            }
+    Probe.ask(predictor, probe_texts(task), quantised_by).write(folder)
+    return Exported(precision, original.parameters, named, receipt)
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Path) -> None:

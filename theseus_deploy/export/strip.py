@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,15 @@ class Predecessor:
         elements = sum(tensor.elements for tensor in tensors)
         return cls(ref, entry or ledger_entry(PREDECESSOR, elements, 4 * elements), tensors)
 
+    def without(self, model: "PreTrainedModel") -> "Predecessor":
+        """Return what was replaced: the predecessor without the tensors that its successor has too."""
+        kept = {_hash(weight) for weight in model.state_dict().values()} if self.tensors else set()
+        replaced = (tensor for tensor in self.tensors if tensor.telling and tensor.sha256 not in kept)
+        return replace(self, tensors=tuple(replaced))
 
-def prove_strip(predecessor: Predecessor, model: "PreTrainedModel", graph: Path) -> dict[str, Any]:
-    """Look in an fp32 graph for each tensor of the predecessor that the successor `model` does not have.
+
+def prove_strip(replaced: Predecessor, graph: Path) -> dict[str, Any]:
+    """Look in a successor's fp32 graph for each tensor of its predecessor that was replaced (`Predecessor.without`).
 
     Returns the `strip` object of the manifest's receipt: how many tensors were `replaced` and looked for, or, where the
     predecessor cannot be read, why it is `unproven`.
@@ -75,19 +81,17 @@ def prove_strip(predecessor: Predecessor, model: "PreTrainedModel", graph: Path)
     """
     import onnx
 
-    if predecessor.unknown:
-        return {"predecessor": predecessor.ref, "unproven": predecessor.unknown}
-    kept = {_hash(weight) for weight in model.state_dict().values()}
-    replaced = [tensor for tensor in predecessor.tensors if tensor.telling and tensor.sha256 not in kept]
-    name_of = {sha256: tensor.name for tensor in replaced for sha256 in (tensor.sha256, tensor.transposed)}
+    if replaced.unknown:
+        return {"predecessor": replaced.ref, "unproven": replaced.unknown}
+    name_of = {sha256: tensor.name for tensor in replaced.tensors for sha256 in (tensor.sha256, tensor.transposed)}
     for stored in _constants(onnx.load(graph).graph):
         sha256 = hashlib.sha256(onnx.numpy_helper.to_array(stored).tobytes()).hexdigest()
         if sha256 in name_of:
             raise ExportError(
-                f"the graph holds {name_of[sha256]} of the predecessor {predecessor.ref} (as {stored.name}), which "
+                f"the graph holds {name_of[sha256]} of the predecessor {replaced.ref} (as {stored.name}), which "
                 "was replaced; compress it again and export what that writes"
             )
-    return {"predecessor": predecessor.ref, "replaced": len(replaced)}
+    return {"predecessor": replaced.ref, "replaced": len(replaced.tensors)}
 
 
 def _is_unchanged(folder: Path, parent: Parent) -> bool:

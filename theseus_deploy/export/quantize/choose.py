@@ -81,7 +81,7 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
         ConfigError: rows, a GPU, labels or a timer are needed, and there are none.
         ExportError: something with a weight stayed fp32 that was not to, or int8 is not within the budget.
     """
-    check_request(config, judge.fp32.task, judge.corpus is not None, timer is not None)
+    check_request(config, judge.task, judge.corpus is not None, timer is not None)
     if config.quantize == "auto" and timer:
         return _fastest(graph, config, judge, progress, timer)
     precision = PRECISION[config.quantize]
@@ -109,7 +109,7 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
 
 def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress, timer: Timer) -> Chosen:
     """Hold the tournament, and write what won it; that may be the fp32 graph, which is there already."""
-    task = judge.fp32.task
+    task = judge.task
     budget = Budget.of(config) or (Budget(AGREEMENT, None) if task.labels else Budget(None, DROP))
     reduced, scales = not this_machine().native_int8, (True, False) if config.per_channel else (False,)
     schemes: dict[Scheme, Ranges | None] = {
@@ -136,5 +136,5 @@ def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
 def _calibrated(graph: Path, config: ExportConfig, judge: Judge, corpus: Corpus) -> tuple[Ranges, dict[str, Any]]:
     """Find the ranges of activations on rows of the data, and say on how many."""
     rows = rows_of(corpus)
-    ranges = calibrate(graph, (judge.fp32.encode([row]) for row in rows), config.threads or usable_cores())
+    ranges = calibrate(graph, judge.encode(rows), config.threads or usable_cores())
     return ranges, {"rows": len(rows), "range": "minimum to maximum"}

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theseus_deploy.export.onnx import strip_notes
 from theseus_deploy.export.quantize.calibrate import Ranges
@@ -15,8 +15,6 @@ from theseus_deploy.export.quantize.scheme import INT8, LOOKUPS, PRODUCTS, Schem
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-Write = Callable[["ModelProto", Path, Scheme, Ranges], None]
-
 
 def to_int8(source: Path, target: Path, scheme: Scheme, ranges: Ranges | None = None) -> Receipt:
     """Write the int8 version of an fp32 graph, optimised by onnxruntime or not; `static` needs `ranges`.
@@ -25,40 +23,50 @@ def to_int8(source: Path, target: Path, scheme: Scheme, ranges: Ranges | None = 
         ExportError: something with a weight stayed fp32 that the scheme makes int8.
     """
     import onnx
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+    from onnxruntime.quantization.quant_utils import add_infer_metadata
 
     model = open_graph(source)
     before = outline(model.graph)
-    add_pre_process_metadata(model)  # else the quantiser advises to do what is done already
+    add_infer_metadata(model)  # else the quantisers write the model to a file and read it again, to infer its shapes
     with _root_logger_untouched():
-        WRITERS[scheme.method](model, target, scheme, ranges or {})
-    quantised = onnx.load(target)
-    strip_notes(quantised)
-    onnx.checker.check_model(quantised)
-    onnx.save(quantised, target)
-    return account(before, quantised.graph, scheme)
+        quantizer = QUANTIZERS[scheme.method](model, scheme, ranges or {})
+        quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    strip_notes(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, target)
+    return account(before, model.graph, scheme)
 
 
-def _write_dynamic(model: "ModelProto", target: Path, scheme: Scheme, ranges: Ranges) -> None:
+def _dynamic(model: "ModelProto", scheme: Scheme, ranges: Ranges) -> Any:
+    """Make the quantiser that `quantize_dynamic` makes, which would hold the weights four times."""
     from onnx import TensorProto
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import QuantizationMode, QuantType
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 
     del ranges
-    excluded = [name for part in parts(model.graph) if scheme.fate(part) != INT8 for name in names_of(part.node)]
-    quantize_dynamic(
+    wanted = [name for node in _wanted(model, scheme) for name in names_of(node)]
+    ONNXModel(model).replace_gemm_with_matmul()
+    quantizer = ONNXQuantizer(
         model,
-        target,
-        op_types_to_quantize=[*PRODUCTS, *LOOKUPS],
-        nodes_to_exclude=excluded,
-        per_channel=scheme.per_channel,
-        reduce_range=scheme.reduce_range,
-        weight_type=QuantType.QInt8,
-        # An optimised graph has operators whose results onnx knows no type of; all that are asked about are floats.
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+        scheme.per_channel,
+        scheme.reduce_range,
+        QuantizationMode.IntegerOps,
+        True,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        None,
+        wanted,
+        [],
+        [*PRODUCTS, *LOOKUPS],
+        {"DefaultTensorType": TensorProto.FLOAT},  # nobody inferred types, and all that it asks about are floats
     )
+    quantizer.static = False  # said only now, since it would have copied the model and read it from a file again
+    return quantizer
 
 
-def _write_static(model: "ModelProto", target: Path, scheme: Scheme, ranges: Ranges) -> None:
+def _static(model: "ModelProto", scheme: Scheme, ranges: Ranges) -> Any:
     """Put pairs that quantise and dequantise around the parts, as `quantize_static` does, with ranges found before.
 
     Sums stay fp32, and so does what goes past a product: each has a pair of its own (`DedicatedQDQPair`), for a shared
@@ -70,13 +78,13 @@ def _write_static(model: "ModelProto", target: Path, scheme: Scheme, ranges: Ran
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    wanted = {part.node for part in parts(model.graph) if scheme.fate(part) == INT8}
+    wanted = _wanted(model, scheme)
     nodes = [node for node in model.graph.node if node.name in wanted]
     activations = list(dict.fromkeys(_activation(node) for node in nodes))
     # Their types are said here: nobody could infer them behind an operator of onnxruntime's own.
     model.graph.value_info.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in activations)
     found = {name: ranges[name] for name in activations if name in ranges}
-    quantizer = QDQQuantizer(
+    return QDQQuantizer(
         model,
         scheme.per_channel,
         scheme.reduce_range,
@@ -88,11 +96,14 @@ def _write_static(model: "ModelProto", target: Path, scheme: Scheme, ranges: Ran
         [*PRODUCTS, *LOOKUPS],
         {"OpTypesToExcludeOutputQuantization": list(PRODUCTS), "DedicatedQDQPair": True},
     )
-    quantizer.quantize_model()
-    quantizer.model.save_model_to_file(str(target))
 
 
-WRITERS: Mapping[str, Write] = {"dynamic": _write_dynamic, "static": _write_static}
+QUANTIZERS: Mapping[str, Callable[["ModelProto", Scheme, Ranges], Any]] = {"dynamic": _dynamic, "static": _static}
+
+
+def _wanted(model: "ModelProto", scheme: Scheme) -> set[str]:
+    """Name the operators that are to be int8."""
+    return {part.node for part in parts(model.graph) if scheme.fate(part) == INT8}
 
 
 def _activation(node: "NodeProto") -> str:

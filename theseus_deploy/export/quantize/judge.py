@@ -11,10 +11,11 @@ import numpy as np
 
 from theseus_deploy.data import Corpus
 from theseus_deploy.export.parity import Answers, Texts, ask, compare
-from theseus_deploy.export.quantize.calibrate import Ranges
+from theseus_deploy.export.quantize.calibrate import Encoded, Ranges
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.tasks import Task
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 ROWS = 2000  # to score
@@ -38,14 +39,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judge:
-    """What a graph is judged by: `fp32`, the bundle as it is so far, and what the checkpoint answered to `texts`."""
+    """What a graph is judged by: the fp32 bundle as it is so far, and what the checkpoint answered to `texts`."""
 
     folder: Path
-    fp32: Predictor
+    task: Task
     texts: Texts
     expected: Answers
     corpus: Corpus | None
     threads: int | None
+
+    def open(self, folder: Path | None = None) -> Predictor:
+        """Open the graph in a folder, by default the fp32 one; it is not kept, since it takes memory."""
+        return Predictor(folder or self.folder, self.threads, task=self.task)
+
+    def encode(self, texts: Texts) -> list[Encoded]:
+        """Return each text by itself as inputs of the graph."""
+        fp32 = self.open()
+        return [fp32.encode([text]) for text in texts]
 
     def verdict(self, scheme: Scheme, ranges: Ranges | None, scored: bool) -> Verdict:
         """Quantise the fp32 graph in a place of its own that is gone afterwards, and judge it."""
@@ -67,19 +77,19 @@ class Judge:
         Raises:
             ExportError: it answers with what is no finite number.
         """
-        predictor = Predictor(trial, self.threads, task=self.fp32.task)
+        predictor = self.open(trial)
         answered = ask(predictor.answer, self.texts)
-        parity = compare(self.expected, answered, self.texts, self.fp32.task)
+        parity = compare(self.expected, answered, self.texts, self.task)
         distance = np.abs(np.concatenate(self.expected) - np.concatenate(answered)).mean()
         drop = self._metric_of_fp32 - self._metric(predictor) if scored else None
         return Verdict(parity.label_agreement, float(distance), drop)
 
     @cached_property
     def _metric_of_fp32(self) -> float:
-        return self._metric(self.fp32)
+        return self._metric(self.open())
 
     def _metric(self, predictor: Predictor) -> float:
         assert self.corpus is not None
-        split, task = self.corpus.for_scoring().sample(ROWS), predictor.task
+        split, task = self.corpus.for_scoring().sample(ROWS), self.task
         references: list[Any] = task.encode(split.labels, f"{self.corpus.ref} ({split.name})")
         return task.score(predictor.logits(split.texts), references)[task.primary]

@@ -170,7 +170,7 @@ class _Field:
             except ExportError as error:  # it answers with what is no number
                 out = str(error)
         self.entries.append(Entry(name, scheme, (folder / GRAPH).stat().st_size, verdict, out))
-        _finish(folder, self.judge.fp32.task, {})
+        _finish(folder, self.judge.task, {})
         if scheme and out and scheme.per_channel and not scheme.kept:  # what is coarser would need more blocks in fp32
             self._keep_blocks(scheme, ranges)
 
@@ -197,7 +197,7 @@ class _Field:
             folder.mkdir()
             for file in (GRAPH, TOKENIZER):
                 os.link(self.folder(winner) / file, folder / file)
-            _finish(folder, self.judge.fp32.task, settings)
+            _finish(folder, self.judge.task, settings)
             racers[name] = Racer(folder)
         if find_spec(RIVAL):
             racers[RIVAL] = Racer(self.folder(winner), RIVAL)
