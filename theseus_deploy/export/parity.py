@@ -122,6 +122,8 @@ def checkpoint_answer(
     """
     import torch
 
+    from theseus_deploy.linear import OneDNNLinear
+
     names = input_names(model, tokenizer)
     arguments: dict[str, Any] = {
         "padding": True, "padding_side": side, "truncation": True, "max_length": task.max_length,
@@ -131,7 +133,7 @@ def checkpoint_answer(
     def answer(texts: Texts) -> Answers:
         columns = [texts] if task.tags_words else zip(*texts, strict=True)
         encoded = tokenizer(*([_as_list(text) for text in column] for column in columns), **arguments)
-        with torch.inference_mode():
+        with torch.inference_mode(), OneDNNLinear():
             logits: Array = model(**{name: encoded[name] for name in names}).logits.numpy()
         if not task.tags_words:
             return list(logits[:, None])
