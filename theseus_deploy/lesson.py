@@ -1,6 +1,7 @@
 """What a model learns from, and how its answers are scored: the rows of a task as tokens, and predictions of them."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from theseus_deploy.cache import cached, key_of
 from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError
+from theseus_deploy.linear import OneDNNLinear
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array, Task
 from theseus_deploy.words import at_words
@@ -116,7 +118,8 @@ def predict(
     network: torch.nn.Module = model
     network.to(device).eval()
     autocast = torch.autocast(device.type, HALF.get(precision), enabled=precision in HALF)
-    with torch.inference_mode(), autocast, progress.track(title, len(mine)) as tracker:
+    products = OneDNNLinear() if device.type == "cpu" and precision not in HALF else nullcontext()
+    with torch.inference_mode(), autocast, products, progress.track(title, len(mine)) as tracker:
         for start in range(0, len(mine), batch_size):
             chosen = [int(row) for row in mine[start : start + batch_size]]
             batch = tokenizer.pad(inputs[chosen], return_tensors="pt").to(device)
