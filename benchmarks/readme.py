@@ -177,36 +177,60 @@ def gate_power() -> str:
 
 def latency() -> str:
     """Return how fast originals and successors answer, in every runtime."""
+    report = json.loads(LATENCY.read_text("utf-8"))
     parts = []
-    for model, report in json.loads(LATENCY.read_text("utf-8")).items():
-        shapes = list(report["candidates"][0]["p50_seconds"])
+    for model, found in report.items():
+        shapes = list(found["candidates"][0]["p50_seconds"])
+        headers = " | ".join(shape.replace("x", " x ") for shape in shapes)
         lines = [
-            f"| {model} | precision | runtime | MB | {' | '.join(shape.replace('x', ' x ') for shape in shapes)} |",
+            f"| {model}, ms (ratio) | precision | runtime | MB | {headers} |",
             f"| --- | --- | --- | ---: |{' ---: |' * len(shapes)}",
         ]
-        for one in report["candidates"]:
+        for one in found["candidates"]:
             cells = [
                 f"{milliseconds(one['p50_seconds'][shape])} ({one['ratio'][shape]['value']:.3f})" for shape in shapes
             ]
             head = f"{one['name']} | {one['precision']} | {one['runtime']} | {one['bytes'] / 1e6:.0f}"
             lines.append(f"| {head} | {' | '.join(cells)} |")
-        lines += ["", f"| {model}: the int8 successor in onnxruntime, times as fast as | [95 %] | goal |",
-                  "| --- | ---: | ---: |"]  # fmt: skip
-        lines += [f"| {one['of']}, 1 x 128 | {_estimate(one)} | {one['goal']:g} |" for one in report["speedups"]]
-        ask, size = report["pipeline"], report["size"]
-        lines.append(
-            f"| the transformers pipeline padded to {ask['max_length']} tokens, on batches of {ask['batch']} tweets | "
-            f"{_estimate(ask)} | {ask['goal']:g} |"
-        )
-        lines.append(f"| its file, times as small as the original's | {size['value']:.2f} | {size['goal']:g} |")
         parts.append("\n".join(lines))
-    machine = report["environments"][0]
     return "\n\n".join(parts) + (
-        "\n\nMilliseconds a batch, and in brackets the ratio to the first line of the same report (OpenVINO's is a "
-        "report of its own); batch x tokens, `data` are the tweets' own lengths with tokenisation; "
-        f"{machine['threads']} threads on {machine['cpu']} ({machine['cores']} cores). Random weights, but for "
-        "MiniLM's encoder: latency does not depend on them. From [`results/latency.json`](results/latency.json), made "
-        "by `python benchmarks/latency.py --peer .venv-interop/bin/python`."
+        "\n\nMilliseconds a batch at the median, and in brackets the ratio to the first line of the same report "
+        "(OpenVINO's is a report of its own); batch x tokens, `data` are the tweets' own lengths with tokenisation; "
+        f"{_where(report)}. From [`results/latency.json`](results/latency.json), made by "
+        "`python benchmarks/latency.py --peer .venv-interop/bin/python`."
+    )
+
+
+def speedups() -> str:
+    """Return how many times as fast an int8 successor is as what one would run instead."""
+    report = json.loads(LATENCY.read_text("utf-8"))
+    lines = [f"| the int8 successor, times as fast as | {' | '.join(report)} | goal |",
+             f"| --- |{' ---: |' * len(report)} ---: |"]  # fmt: skip
+    rows = [*zip(*(found["speedups"] for found in report.values()), strict=True)]
+    lines += [
+        f"| {row[0]['of']}, 1 x 128 | {' | '.join(_estimate(one) for one in row)} | {row[0]['goal']:g} |"
+        for row in rows
+    ]
+    asked = [found["pipeline"] for found in report.values()]
+    lines.append(
+        f"| the transformers pipeline padded to {asked[0]['max_length']}, {asked[0]['batch']} tweets at once | "
+        f"{' | '.join(_estimate(one) for one in asked)} | {asked[0]['goal']:g} |"
+    )
+    sizes = [found["size"] for found in report.values()]
+    cells = " | ".join(f"{size['value']:.2f}" for size in sizes)
+    lines.append(f"| its file, times as small as the original's | {cells} | {sizes[0]['goal']:g} |")
+    return "\n".join(lines) + (
+        f"\n\nAt batch 1 and 128 tokens, against the 12 layers (BERT-base) or 6 (MiniLM) that it was made from, 95 % "
+        f"intervals; {_where(report)}. The goals are BERT-base's. From "
+        "[`benchmarks/results/latency.json`](benchmarks/results/latency.json), made by `python benchmarks/latency.py`."
+    )
+
+
+def _where(report: dict[str, Any]) -> str:
+    machine = next(iter(report.values()))["environments"][0]
+    return (
+        f"{machine['threads']} threads on {machine['cpu']} ({machine['cores']} cores); weights are random but for "
+        "MiniLM's encoder, which latency does not depend on"
     )
 
 
@@ -242,6 +266,28 @@ def accuracy() -> str:
     )
 
 
+def retained() -> str:
+    """Return what each way of compressing kept in the mean over tasks."""
+    report = json.loads(ACCURACY.read_text("utf-8"))
+    names = [task["task"] for task in report["tasks"]]
+    lines = [
+        f"| score on test, % of the predecessor's | {' | '.join(names)} | mean | `theseus` is ahead by [95 %] |",
+        f"| --- |{' ---: |' * len(names)} ---: | ---: |",
+    ]
+    for arm in report["mean"]:
+        found = [next((one for one in task["arms"] if one["arm"] == arm["arm"]), None) for task in report["tasks"]]
+        cells = " | ".join(f"{100 * one['retained']:.1f} ({len(one['seeds'])})" if one else "" for one in found)
+        if arm["tasks"] == len(names):
+            lines.append(f"| {arm['arm']} | {cells} | {100 * arm['retained']:.1f} | {_lead(arm['ahead'])} |")
+    return "\n".join(lines) + (
+        "\n\nMiniLM, 6 layers to 3, in as many steps; (runs, each of another seed). CoLA is judged by Matthews, "
+        "the others by accuracy; the lead is in their points, by a paired bootstrap. From "
+        "[`benchmarks/results/accuracy.json`](benchmarks/results/accuracy.json), made by `python "
+        "benchmarks/accuracy.py` and `python benchmarks/accuracy_table.py`; all arms, rates and loyalties are in "
+        "[`benchmarks/README.md`](benchmarks/README.md)."
+    )
+
+
 def _lead(estimate: dict[str, Any] | None) -> str:
     if estimate is None:
         return ""
@@ -255,7 +301,14 @@ def _estimate(estimate: dict[str, Any]) -> str:
 
 
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
-    README: {"demo": demo, "compress-speed": compress_speed, "cold-start": cold_start, "gate-power": gate_power},
+    README: {
+        "demo": demo,
+        "retained": retained,
+        "speedups": speedups,
+        "compress-speed": compress_speed,
+        "cold-start": cold_start,
+        "gate-power": gate_power,
+    },
     README.parent / "benchmarks" / "README.md": {
         "accuracy": accuracy,
         "latency": latency,
