@@ -73,6 +73,7 @@ def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(
     manifest = json.loads((tmp_path / "out" / "theseus.json").read_text())
     assert manifest.keys() >= CONTRACT
     assert manifest["module_map"] == [[0, 1], [2, 3]]
+    assert (manifest["config"]["init"], manifest["receipt"]["start"].keys()) == ("auto", {"init", "agreement"})
     assert (manifest["stage"], manifest["layers"], manifest["precision"]) == ("compress", 2, "fp32")
     assert set(manifest["scores"]) == {"predecessor", "validation", "retained"}
     assert set(manifest["files"]) == set(names) - {"theseus.json"}
