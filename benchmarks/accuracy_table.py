@@ -106,10 +106,14 @@ def score(metric: str, weights: Array, labels: Array, truth: Array) -> Array:
     return matthews
 
 
-def differences(one: Arm, other: Arm, truth: Array) -> Array:
-    """Resample rows and the seeds that both have; return one's mean score less the other's in each resample."""
+def lead(one: Arm, other: Arm, truth: Array) -> tuple[float, Array]:
+    """Return one's mean test score less the other's over the seeds that both have, and the same of many resamples."""
     shared = sorted({run["seed"] for run in one.runs} & {run["seed"] for run in other.runs})
     columns = [[[run["seed"] for run in arm.runs].index(seed) for seed in shared] for arm in (one, other)]
+    ours, theirs = (
+        float(np.mean([arm.runs[place]["test"][arm.metric] for place in places]))
+        for arm, places in zip((one, other), columns, strict=True)
+    )
     draw, rows = np.random.default_rng([SEED, *one.task.encode()]), len(truth)
     found = []
     for _ in range(RESAMPLES // CHUNK):
@@ -121,7 +125,7 @@ def differences(one: Arm, other: Arm, truth: Array) -> Array:
             for arm, places in zip((one, other), columns, strict=True)
         ]
         found.append(scores[0] - scores[1])
-    return np.concatenate(found)
+    return ours - theirs, np.concatenate(found)
 
 
 def estimate(value: float, resampled: Array) -> Estimate:
@@ -139,10 +143,10 @@ def summarise(runs: Sequence[Mapping[str, Any]], truths: Mapping[str, Mapping[st
         predecessor = {split: ours.mean(f"predecessor_{split}") for split in ("validation", "test")}
         rows = []
         for arm in sorted(arms.values(), key=lambda arm: -arm.mean("test")):
-            lead = ours.mean("test") - arm.mean("test"), differences(ours, arm, truth)
-            ahead.setdefault(arm.name, []).append(lead)
+            found = lead(ours, arm, truth)
+            ahead.setdefault(arm.name, []).append(found)
             retained.setdefault(arm.name, []).append(arm.mean("test") / predecessor["test"])
-            rows.append(arm.to_json(None if arm is ours else estimate(*lead)))
+            rows.append(arm.to_json(None if arm is ours else estimate(*found)))
         about = {"task": task, "metric": ours.metric, "rows": len(truth), "predecessor": predecessor}
         tasks.append({**about, "arms": rows})
     means = []

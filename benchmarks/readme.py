@@ -259,8 +259,9 @@ def accuracy() -> str:
     return "\n\n".join(parts) + (
         f"\n\nIn per cent; MiniLM, 6 layers to 3; {report['runs']} runs on {machine['cpu']}, the same number of steps "
         "for all arms of a task. The learning rate of each arm is the best of those in brackets on the validation "
-        "rows, which have no part in the test; the lead is the difference of mean test scores, with a paired bootstrap "
-        "over rows and seeds. From [`results/accuracy.json`](results/accuracy.json), made by `python "
+        "rows, which have no part in the test; the lead is the difference of mean test scores on the seeds that both "
+        "have, with a paired bootstrap over rows and seeds: of one seed it knows only what other rows would do. From "
+        "[`results/accuracy.json`](results/accuracy.json), made by `python "
         "benchmarks/accuracy_table.py` from [`results/accuracy.jsonl`](results/accuracy.jsonl), which "
         "`python benchmarks/accuracy.py` made."
     )

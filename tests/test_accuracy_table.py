@@ -81,6 +81,12 @@ def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
     assert means["theseus"]["tasks"] == 2
 
 
+def test_a_lead_is_of_the_seeds_that_both_have() -> None:
+    runs = [run("theseus", 1, errors=40), run("theseus", 2, errors=80), run("truncate", 2, errors=100)]
+    (task,) = summarise(runs, {"mrpc": {"truth": pack(TRUTH)}})["tasks"]
+    assert next(arm["ahead"]["value"] for arm in task["arms"] if arm["arm"] == "truncate") == pytest.approx(20 / ROWS)
+
+
 def test_rows_are_resampled_together() -> None:
     """Two arms that err on the same rows differ with certainty, however few rows there are."""
     runs = [run("theseus", 1, errors=40), run("truncate", 1, errors=41)]
