@@ -280,6 +280,8 @@ def retained() -> str:
         cells = " | ".join(f"{100 * one['retained']:.1f} ({len(one['seeds'])})" if one else "" for one in found)
         if arm["tasks"] == len(names):
             lines.append(f"| {arm['arm']} | {cells} | {100 * arm['retained']:.1f} | {_lead(arm['ahead'])} |")
+        elif arm["tasks"] == len(names) - 1:
+            lines.append(f"| {arm['arm']} | {cells} | | |")
     return "\n".join(lines) + (
         "\n\nMiniLM, 6 layers to 3, in as many steps; (runs, each of another seed). CoLA is judged by Matthews, "
         "the others by accuracy; the lead is in their points, by a paired bootstrap. From "
