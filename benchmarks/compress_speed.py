@@ -101,7 +101,7 @@ class Settings:
     threads: int = 1
 
     def config(self, precision: Precision) -> CompressConfig:
-        """Return what `theseus compress` would be asked: its curriculum from 0.3, from the bottom as in the paper's code."""
+        """Return what `theseus compress` would be asked: the curriculum from 0.3, and all as in the official code."""
         return CompressConfig(
             epochs=EPOCHS, batch_size=self.batch, seed=self.seed, threads=self.threads,
             max_length=self.max_length, precision=precision, device="cpu",
