@@ -83,6 +83,8 @@ ARMS: dict[str, Arm] = {
     "theseus, anti-curriculum": Arm(replace(SHIPPED, schedule="anti")),
     "theseus, official": Arm(FAITHFUL),
     "theseus+distill": Arm(replace(SHIPPED, method="theseus+distill")),
+    "theseus+distill, thaw head": Arm(replace(SHIPPED, method="theseus+distill", thaw="head")),
+    "theseus+distill, thaw all": Arm(replace(SHIPPED, method="theseus+distill", thaw="all")),
     "truncate, as shipped": Arm(replace(SHIPPED, method="truncate")),
     "truncate": Arm(replace(FAITHFUL, method="truncate")),
     "truncate, thaw all": Arm(replace(WHOLE, method="truncate")),

@@ -5,9 +5,9 @@
     .venv/bin/python benchmarks/plan_validation.py measure build/bundle build/slice-2.json --like build/slice-1.json
     .venv/bin/python benchmarks/plan_validation.py report build/slice-*.json
 
-A slice takes under five minutes on a machine of two idle cores. Every pass in it times batches as `theseus benchmark`
-does, then loads every fleet, in random order. A server is one process of one thread, held to a core; the first has its
-core alone, for the generator, with its queue and its balancer, is held to the last core. A second server shares that.
+A slice takes under five minutes on a machine of idle cores. Every pass in it times batches as `theseus benchmark`
+does, then loads every fleet, in random order. A server is one process of one thread, held to a core of its own; the
+generator, with its queue and its balancer, is held to the last core. So two cores leave room for fleets of one server.
 Latency counts from when an input was meant to arrive, not from when the generator got round to it. Writes
 `benchmarks/results/plan_validation.json`.
 """
@@ -34,25 +34,27 @@ import numpy as np
 import psutil
 
 from theseus_deploy.artifact import write_atomically
-from theseus_deploy.benchmark.latency import measure_rested
+from theseus_deploy.benchmark.latency import measure_paced
 from theseus_deploy.benchmark.process import Worker, environment
-from theseus_deploy.benchmark.report import NUMBERS, Rested
+from theseus_deploy.benchmark.report import NUMBERS, Paced
 from theseus_deploy.benchmark.stats import Array, quantile_ratio
 from theseus_deploy.builtin import minilm
 from theseus_deploy.data import open_data
 from theseus_deploy.machine import this_machine, versions
 from theseus_deploy.plan.arrivals import Load
 from theseus_deploy.plan.search import look_ahead, replications
-from theseus_deploy.plan.service import GRAIN, LEVELS, ServiceTimes
-from theseus_deploy.plan.simulation import Fleet, serve
+from theseus_deploy.plan.service import LEVELS, ServiceTimes
+from theseus_deploy.plan.simulation import Fleet, settle
 
 RESULT = Path(__file__).resolve().parent / "results" / "plan_validation.json"
 DATA, MAX_LENGTH = "demo:tweets", 128
-FLEETS = (Fleet(1, 1, 0.0), Fleet(1, 8, 0.005), Fleet(2, 8, 0.0))
+CORES = sorted(os.sched_getaffinity(0))
+SERVERS = len(CORES) - 1
+FLEETS = (Fleet(1, 1, 0.0), Fleet(1, 8, 0.005), *([Fleet(SERVERS, 8, 0.0)] if SERVERS > 1 else []))
 LOADS = (0.25, 0.5, 0.75)  # of a fleet's capacity
 CLIENTS = (1, 4)  # of a closed load: each asks again when it is answered
-PASSES, SECONDS, CLOSED_SECONDS = 2, 7.0, 1.0
-BATCHES, BATCH_SECONDS, PAUSE_SECONDS = (1, 2, 4, 8), 2.0, 6.0
+PASSES, SECONDS, CLOSED_SECONDS = 3, 10.0, 1.0
+BATCHES, BATCH_SECONDS, PACED_SECONDS = (1, 2, 4, 8), 2.0, 8.0
 QUANTILES, NAMES = (0.5, 0.95, 0.99), ("p50", "p95", "p99")
 MOST_OTHERS = 0.1  # of one core, taken by processes that are not ours: what was measured meanwhile is left out
 TURNS, REST = 200, 0.02  # of single inputs, and seconds from one to the next
@@ -194,15 +196,10 @@ def ways(servers: Sequence[Connection], texts: Any, draw: np.random.Generator) -
     return float(np.median(np.subtract(answered["latencies"], answered["seconds"])))
 
 
-def turnaround(server: Connection, texts: Sequence[tuple[str, ...]], draw: np.random.Generator) -> float:
-    """Return the median seconds that a batch of one costs a server beside answering it: to be read and replied to."""
-    beside = []
-    for batch, _ in zip(batches(texts, 1, draw), range(TURNS), strict=False):
-        start = time.perf_counter()
-        server.send(batch)
-        seconds = server.recv()
-        beside.append(time.perf_counter() - start - seconds)
-    return float(np.median(beside))
+def turnaround(servers: Sequence[Connection], texts: Any, draw: np.random.Generator) -> float:
+    """Return the mean seconds that a batch of one costs a server beside answering it; two clients keep it busy."""
+    found = load_closed(Cell(Fleet(1, 1, 0.0), clients=2), servers, texts, draw)
+    return float(np.mean(found["latencies"]) / 2 - np.mean(found["seconds"]))
 
 
 def load_openly(cell: Cell, servers: Sequence[Connection], texts: Any, draw: np.random.Generator) -> dict[str, Any]:
@@ -245,7 +242,7 @@ def load_closed(cell: Cell, servers: Sequence[Connection], texts: Any, draw: np.
         pool.offer(begin)
     time.sleep(CLOSED_SECONDS)
     pool.close()
-    return {"latencies": list(pool.latencies.values())}
+    return {"latencies": list(pool.latencies.values()), "seconds": pool.seconds}
 
 
 def cells(seconds: dict[int, list[float]]) -> list[Cell]:
@@ -260,26 +257,25 @@ def cells(seconds: dict[int, list[float]]) -> list[Cell]:
 
 def measure(bundle: str, out: Path, like: Path | None) -> None:
     """Take one slice, at the rates of another one if given."""
-    cores = sorted(os.sched_getaffinity(0))[:2]
     draw = np.random.default_rng([SEED, len(out.name), *out.name.encode()])
     split = open_data(DATA).for_scoring()
     texts = split.texts
     passes: list[dict[str, Any]] = []
     plan = [_cell(cell) for cell in json.loads(like.read_text())["cells"]] if like else None
     with ExitStack() as stack:
-        os.sched_setaffinity(0, {cores[0]})
+        os.sched_setaffinity(0, {CORES[0]})
         worker = stack.enter_context(Worker("bundle", 1))
-        os.sched_setaffinity(0, {cores[1]})
+        os.sched_setaffinity(0, {CORES[-1]})
         worker.ask("load", runtime="onnxruntime", path=bundle, ref=bundle, max_length=MAX_LENGTH, threads=1,
                    device="cpu")  # fmt: skip
-        servers = [connect(stack, bundle, core) for core in cores]
+        servers = [connect(stack, bundle, core) for core in CORES[:SERVERS]]
         others = Others([psutil.Process(), *psutil.Process().children()])
         for _ in range(PASSES):
             others.share()
             seconds = time_batches(worker, texts, draw)
-            rested = measure_rested(worker, split, len(passes), PAUSE_SECONDS)
-            timing: dict[str, Any] = {"seconds": seconds, "rested": [asdict(one) for one in rested]}
-            timing |= {"turnaround": turnaround(servers[0], texts, draw), "ways": ways(servers, texts, draw)}
+            paced = measure_paced(worker, split, len(passes), PACED_SECONDS)
+            timing: dict[str, Any] = {"seconds": seconds, "paced": [asdict(one) for one in paced]}
+            timing |= {"turnaround": turnaround(servers, texts, draw), "ways": ways(servers, texts, draw)}
             timing["others"] = others.share()
             plan = plan or cells(seconds)
             found: list[Any] = [None] * len(plan)
@@ -322,7 +318,7 @@ def report(paths: Sequence[Path]) -> None:
         "most_others": MOST_OTHERS, "seconds_a_pass": SECONDS, "overhead_seconds": overhead,
         "network_seconds": network,
         "service_seconds": {size: [one["seconds"][str(size)] for one in timed] for size in BATCHES},
-        "rested": [one["rested"] for one in timed], **found,
+        "paced": [one["paced"] for one in timed], **found,
     }  # fmt: skip
     text = json.dumps(json.loads(json.dumps(whole), parse_float=lambda digits: round(float(digits), 9)), indent=1)
     write_atomically(RESULT, NUMBERS.sub(lambda part: " ".join(part[0].split()), text) + "\n")
@@ -366,19 +362,19 @@ def compare_closed(cell: Cell, runs: Sequence[dict[str, Any]], times: ServiceTim
 
 def replayed_latencies(fleet: Fleet, arrivals: list[float], times: ServiceTimes, draw: np.random.Generator) -> Array:
     """Simulate the same arrivals several times, with other draws of the service times."""
-    table, waking = times.table().tolist(), times.waking().tolist()
+    seconds = times.seconds()
     return np.concatenate([
-        serve(arrivals, draw.integers(LEVELS, size=len(arrivals)).tolist(), table, fleet, waking).latencies
+        settle(arrivals, draw.integers(LEVELS, size=len(arrivals)).tolist(), seconds, fleet).latencies
         for _ in range(DRAWS)
     ])  # fmt: skip
 
 
 def serve_clients(clients: int, levels: list[int], times: ServiceTimes, fleet: Fleet) -> Array:
-    """Simulate clients of which each asks again when it is answered: `serve`, with arrivals that follow from answers.
+    """Simulate clients of which each asks again when it is answered, so that servers never pause for long.
 
     Whoever asks before the next batch starts was answered by a batch that started before, so all of them are known.
     """
-    table, waking = times.table().tolist(), times.waking().tolist()
+    table = times.table().tolist()
     free, asking, latencies = [0.0] * fleet.servers, [0.0] * clients, list[float]()
     for level in levels:
         start = asking[0] + fleet.window
@@ -386,7 +382,7 @@ def serve_clients(clients: int, levels: list[int], times: ServiceTimes, fleet: F
             start = min(start, asking[fleet.most - 1])
         start = max(start, free[0])
         size = min(fleet.most, bisect_right(asking, start))
-        end = start + table[size - 1][level] + waking[min(int((start - free[0]) / GRAIN), len(waking) - 1)][level]
+        end = start + table[size - 1][level]
         heapreplace(free, end)
         latencies += [end - moment for moment in asking[:size]]
         asking = sorted([*asking[size:], *[end] * size])
@@ -399,11 +395,11 @@ def service_times(passes: Sequence[dict[str, Any]], fleet: Fleet, overhead: floa
     for size in BATCHES:
         rounds = [one["seconds"][str(size)] for one in passes]
         measured[size] = np.array([samples[: min(map(len, rounds))] for samples in rounds])
-    rested = []
-    for pauses in zip(*(one["rested"] for one in passes), strict=True):
-        samples, again = (tuple(np.concatenate([one[name] for one in pauses])) for name in ("samples", "again"))
-        rested.append(Rested(pauses[0]["pause"], samples, again))
-    return ServiceTimes(measured, fleet.most, rested, overhead)
+    paced = []
+    for load in zip(*(one["paced"] for one in passes), strict=True):
+        samples, again = (tuple(np.concatenate([one[name] for one in load])) for name in ("samples", "again"))
+        paced.append(Paced(float(np.mean([one["busy"] for one in load])), samples, again))
+    return ServiceTimes(measured, fleet.most, paced, overhead)
 
 
 def _quantiles(latencies: Array) -> dict[str, float]:

@@ -14,7 +14,7 @@ from theseus_deploy.benchmark.report import (
     Exchange,
     Gate,
     Loyalty,
-    Rested,
+    Paced,
     Role,
     Sighting,
     Sweep,
@@ -49,7 +49,7 @@ def make_report(
             latency=tuple(summarise(timing, name, everyone[0], seed=1) for timing in timings),
             intervals={metric: (0.85, 0.93)} | ({"label_loyalty": (0.91, 0.99)} if place and labels else {}),
             disagreement=departs if place and labels else None,
-            rested=tuple(Rested(pause, (0.012 / 2**place,), (0.01 / 2**place,)) for pause in (0.001, 0.01)),
+            paced=tuple(Paced(busy, (0.012 / 2**place,), (0.01 / 2**place,)) for busy in (0.2, 0.6)),
         )
         for place, name in enumerate(everyone)
     ]  # fmt: skip

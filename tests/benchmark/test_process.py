@@ -62,11 +62,13 @@ def test_a_worker_times_each_batch(onnx_worker: Worker, sequence: int | None) ->
     assert min(seconds) > 0
 
 
-def test_a_worker_times_batches_after_a_pause_and_again(onnx_worker: Worker) -> None:
-    answer = onnx_worker.ask("rest", batches=BATCHES * 2, pause=0.2, seconds=0.001)
-    assert len(answer["rested"]) == len(answer["again"]) == 3  # at least so many, however little time there is
-    assert 0 < min(answer["rested"]) < 0.2  # the pause is not counted
-    assert len(onnx_worker.ask("rest", batches=BATCHES, pause=0.0, seconds=60)["again"]) == len(BATCHES)
+def test_a_worker_times_batches_as_they_arrive_and_again(onnx_worker: Worker) -> None:
+    arrivals = [0.2 * place for place in range(1, len(BATCHES) + 1)]
+    answer = onnx_worker.ask("pace", batches=BATCHES, arrivals=arrivals)
+    assert len(answer["seconds"]) == len(answer["again"]) == len(BATCHES)
+    assert 0 < min(answer["seconds"]) < 0.2  # the pause is not counted
+    assert answer["busy"] == pytest.approx(sum(answer["seconds"]) / arrivals[-1], rel=0.5)
+    assert answer["busy"] < onnx_worker.ask("pace", batches=BATCHES, arrivals=[0.0] * len(BATCHES))["busy"] <= 1
 
 
 def test_memory_is_the_workers_own(onnx_worker: Worker) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.families import LABELS
-from theseus_deploy.benchmark.latency import PAUSES
+from theseus_deploy.benchmark.latency import LOADS, PACED
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.runtimes import RUNTIMES
 from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
@@ -109,10 +109,11 @@ def test_every_shape_is_measured_in_the_same_rounds(report: BenchmarkReport) -> 
             assert len(latency.samples) % latency.rounds == 0
 
 
-def test_every_candidate_is_timed_after_pauses(report: BenchmarkReport) -> None:
+def test_every_candidate_is_timed_with_pauses(report: BenchmarkReport) -> None:
     for one in (report.baseline, *report.candidates):
-        assert [rested.pause for rested in one.rested] == list(PAUSES)
-        assert all(len(rested.samples) == len(rested.again) >= 3 for rested in one.rested)
+        assert len(one.paced) == len(LOADS)
+        assert all(len(paced.samples) == len(paced.again) >= PACED[0] for paced in one.paced)
+        assert 0 < one.paced[0].busy < one.paced[-1].busy < 1
 
 
 def test_statistics_come_from_the_samples(report: BenchmarkReport) -> None:

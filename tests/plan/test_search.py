@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.plan.test_simulation import erlang_c
-from theseus_deploy.benchmark.report import Rested
+from theseus_deploy.benchmark.report import Paced
 from theseus_deploy.plan.arrivals import Load
 from theseus_deploy.plan.search import Outlook, Replication, look_ahead, replications, smallest_fleet
-from theseus_deploy.plan.service import ServiceTimes
+from theseus_deploy.plan.service import Seconds, ServiceTimes
 from theseus_deploy.plan.simulation import Fleet
 
 
@@ -67,8 +67,7 @@ def test_a_large_fleet_is_simulated_for_longer() -> None:
 
 @pytest.mark.slow
 def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
-    rested = Rested(0.1, (1.5,), (1.0,))
-    times = ServiceTimes({1: np.ones((1, 1))}, 1, (rested,))
+    times = ServiceTimes({1: np.ones((1, 1))}, 1, (Paced(0.1, (1.5,), (1.0,)),))
     assert smallest_fleet(times, Load(1.5), 0.0, 1.6, seed=1)[0] is not None
     servers, outlook = smallest_fleet(times, Load(1.5), 0.0, 1.4, seed=1)
     assert servers is None
@@ -84,6 +83,7 @@ def test_a_fleet_that_holds_by_its_point_alone_is_not_enough() -> None:
 
 
 def test_inputs_before_the_queue_has_warmed_up_are_not_counted() -> None:
-    run = Replication([0.0, 10.0, 20.0], [0, 1, 1], [[9.0, 1.0]], [[0.0, 0.0]], warm=1)
+    seconds = Seconds(np.array([[9.0, 1.0]]), np.ones(1), np.zeros((1, 2)))
+    run = Replication([0.0, 10.0, 20.0], [0, 1, 1], seconds, warm=1)
     assert look_ahead([run, run], Fleet(1, 1, 0.0)).p99.value == pytest.approx(1.0)
     assert look_ahead([run, run], Fleet(1, 1, 0.0), network=0.5).p99.value == pytest.approx(1.5)

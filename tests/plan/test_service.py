@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from tests.benchmark.reports import make_report
-from theseus_deploy.benchmark.report import Rested
+from theseus_deploy.benchmark.report import Paced
 from theseus_deploy.errors import ArtifactError, ConfigError
-from theseus_deploy.plan.service import GRAIN, LEVELS, ServiceTimes
+from theseus_deploy.plan.service import LEVELS, ServiceTimes
 
 
 def test_the_table_has_what_was_measured_and_interpolates_between() -> None:
@@ -37,15 +37,16 @@ def test_whole_rounds_are_resampled() -> None:
     assert all((value + 1 in one) for one in seen for value in one if value % 2)
 
 
-def test_what_a_rest_adds_grows_with_it_and_ends() -> None:
-    rested = (Rested(2 * GRAIN, (1.2, 1.3, 9.0), (1.0, 1.0, 1.0)), Rested(4 * GRAIN, (1.1,), (1.2,)))
-    times = ServiceTimes({1: np.ones((1, 1))}, 1, rested)
-    waking = times.waking()
-    assert waking.shape == (5, LEVELS)
-    assert waking[:, LEVELS // 2] == pytest.approx([0.0, 0.15, 0.3, 0.15, 0.0], rel=0.05)
-    assert waking[2, -1] == pytest.approx(8.0, rel=0.01)  # the tail grows by more
-    assert len({times.waking(np.random.default_rng(seed))[2, 500] for seed in range(20)}) > 1
-    assert ServiceTimes({1: np.ones((1, 1))}, 1).waking().tolist() == [[0.0] * LEVELS]
+def test_a_server_with_pauses_is_slower_by_how_busy_it_is() -> None:
+    paced = (Paced(0.6, (1.1,), (1.2,)), Paced(0.2, (1.2, 1.3, 9.0), (1.0, 1.0, 1.0)))
+    times = ServiceTimes({1: np.full((1, 1), 5.0), 2: np.full((1, 1), 7.0)}, 2, paced)
+    seconds, middle = times.seconds(), LEVELS // 2
+    shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    assert [seconds.at(share)[0, middle] for share in shares] == pytest.approx([5.3, 5.3, 5.15, 5, 5, 5], rel=0.01)
+    assert seconds.at(0.2)[1, middle] == pytest.approx(7.3, rel=0.01)
+    assert seconds.at(0.2)[0, -1] == pytest.approx(13.0, rel=0.01)  # the tail grows by more
+    assert len({times.seconds(np.random.default_rng(seed)).at(0.2)[0, middle] for seed in range(20)}) > 1
+    assert (ServiceTimes(times.measured, 2).seconds().at(0.1) == times.table()).all()
 
 
 def test_capacity_is_that_of_the_best_batch() -> None:
@@ -62,7 +63,7 @@ def test_a_batch_that_was_not_measured_is_refused() -> None:
     ("changes", "said"),
     [
         ({"device": "cuda"}, "measured on cuda.*--device cpu"),
-        ({"rested": ()}, "not measured after pauses, as servers work; benchmark again"),
+        ({"paced": ()}, "not measured with pauses, as servers work; benchmark again"),
         ({"latency": make_report().baseline.latency[1:]}, "at batch 8, and.*--batch 1,8"),
     ],
 )

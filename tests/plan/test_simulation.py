@@ -10,16 +10,15 @@ import simpy
 
 from theseus_deploy.benchmark.stats import Array
 from theseus_deploy.plan.arrivals import Load
-from theseus_deploy.plan.service import GRAIN
-from theseus_deploy.plan.simulation import Fleet, Served, serve
+from theseus_deploy.plan.service import Seconds
+from theseus_deploy.plan.simulation import Fleet, Served, serve, settle
 
 COUNT = 400_000
-AWAKE = [[0.0] * COUNT]  # a rest costs nothing
 
 
 def served_one_by_one(rate: float, seconds: Array, servers: int) -> Served:
     arrivals = Load(rate).arrivals(len(seconds), np.random.default_rng(1))
-    return serve(arrivals.tolist(), range(len(seconds)), [seconds.tolist()], Fleet(servers, 1, 0.0), AWAKE)
+    return serve(arrivals.tolist(), range(len(seconds)), [seconds.tolist()], Fleet(servers, 1, 0.0))
 
 
 def erlang_c(offered: float, servers: int) -> float:
@@ -89,13 +88,13 @@ def test_simpy_sees_the_same(fleet: Fleet) -> None:
     arrivals = Load(0.8 * fleet.servers).arrivals(2_000, draw).tolist()
     levels = draw.integers(50, size=len(arrivals)).tolist()
     table = np.cumsum(draw.exponential(1.0, (fleet.most, 50)) * ([1.0] + [0.3] * 49), axis=0).tolist()
-    served = serve(arrivals, levels, table, fleet, AWAKE)
+    served = serve(arrivals, levels, table, fleet)
     assert served.latencies == pytest.approx(by_simpy(arrivals, levels, table, fleet), abs=1e-6)
 
 
 def test_batches_form_by_window_and_by_number() -> None:
     arrivals, table = [0.0, 1.0, 2.0, 2.5, 2.6, 2.7, 9.0], [[1.0], [1.5], [2.0]]
-    served = serve(arrivals, [0] * 7, table, Fleet(1, 3, 1.0), AWAKE)
+    served = serve(arrivals, [0] * 7, table, Fleet(1, 3, 1.0))
     # At 1 the first has waited for the window; at 2.6 three are there; the rest waits for the server until 4.6.
     assert served.sizes.tolist() == [2, 3, 1, 1]
     assert served.latencies == pytest.approx([2.5, 1.5, 2.6, 2.1, 2.0, 2.9, 2.0])
@@ -116,11 +115,15 @@ def test_the_erlang_formula_is_the_textbook_s() -> None:
     assert erlang_c(2.0, 3) == pytest.approx(4 / 9)
 
 
-def test_a_server_that_rested_is_slower_and_the_one_that_rested_longest_is_next() -> None:
-    waking = [[0.0, 0.0], [0.1, 0.1], [0.2, 0.4]]
-    arrivals = [0.0, 0.9 * GRAIN, 1.0, 1.0 + 1.5 * GRAIN]
-    served = serve(arrivals, [0] * 4, [[GRAIN / 4]], Fleet(1, 1, 0.0), waking)
-    # No rest, a short one, the longest, and none: the third is still being answered.
-    assert served.latencies - GRAIN / 4 == pytest.approx([0, 0, 0.2, 0.2 - 1.25 * GRAIN])
-    two = serve([0.0, 0.0, 1.0, 1.2 + 3 * GRAIN], [0, 1, 0, 1], [[0.2, 0.3]], Fleet(2, 1, 0.0), waking)
-    assert two.latencies == pytest.approx([0.2, 0.3, 0.4, 0.7])  # the slow input is slower still after a rest
+def test_the_server_that_rested_longest_is_next() -> None:
+    served = serve([0.0, 0.0, 1.0, 1.1], [0, 1, 0, 1], [[0.2, 0.3]], Fleet(2, 1, 0.0))
+    assert served.latencies == pytest.approx([0.2, 0.3, 0.2, 0.3])
+    assert served.utilisation(2) == pytest.approx(1.0 / 1.4 / 2)
+
+
+def test_servers_are_as_slow_as_they_turn_out_to_have_pauses() -> None:
+    """One that takes 1 + (1 - busy) seconds, where an input comes every 2 seconds, is busy for 2/3 of the time."""
+    seconds = Seconds(np.ones((1, 1)), np.array([0.0, 1.0]), np.array([[1.0], [0.0]]))
+    served = settle([2.0 * place for place in range(5_000)], [0] * 5_000, seconds, Fleet(1, 1, 0.0))
+    assert served.utilisation(1) == pytest.approx(2 / 3, rel=0.05)
+    assert served.latencies == pytest.approx(4 / 3, rel=0.05)

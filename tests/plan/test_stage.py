@@ -53,7 +53,7 @@ def test_every_candidate_has_its_fleet_the_cheapest_first(found: Plan) -> None:
 
 def test_the_terminal_shows_the_answer_first(found: Plan) -> None:
     lines = shown(found).splitlines()
-    assert lines[0].startswith("small (onnxruntime) holds 300 inputs/s within 40 ms at p99 on 4 cores; 8 with")
+    assert lines[0].startswith("small (onnxruntime) holds 300 inputs/s within 40 ms at p99 on 6 cores; 10 with")
     assert max(map(len, lines)) <= 80
     assert "0.5 an hour for 2 cores" in shown(found)
 

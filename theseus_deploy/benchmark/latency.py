@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import Latency, Ratio, Rested
+from theseus_deploy.benchmark.report import Latency, Paced, Ratio
 from theseus_deploy.benchmark.stats import Array, Estimate, median_ratio, quantile_ratio
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Split
@@ -27,8 +27,8 @@ MOST_IN_A_ROUND = 8
 WARM_SHARE = 0.15  # of a shape's time, for all workers together
 WARM_BATCHES = 8
 SECONDS_AN_HOUR = 3600
-PAUSES = (0.001, 0.003, 0.01, 0.03)  # seconds; after longer ones nothing is left in the caches
-MOST_AFTER_A_PAUSE = 100
+LOADS = (0.1, 0.25, 0.5, 0.75)  # shares of the time in which a process has work
+PACED = (5, 1000)  # inputs at each load, at least and at most
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
 
@@ -117,15 +117,21 @@ def measure(
                 return timings
 
 
-def measure_rested(worker: Worker, split: Split, seed: int, seconds: float) -> tuple[Rested, ...]:
-    """Time single inputs of the data after pauses, and again without; the seconds are for all pauses together."""
-    batches = _batches(split, 1, np.random.default_rng([seed, 0]))
-    found = []
-    for pause in PAUSES:
-        chosen = [next(batches) for _ in range(MOST_AFTER_A_PAUSE)]
-        answer = worker.ask("rest", batches=chosen, pause=pause, seconds=seconds / len(PAUSES))
-        taken = (tuple(round(value, 9) for value in answer[name]) for name in ("rested", "again"))
-        found.append(Rested(pause, *taken))
+def measure_paced(worker: Worker, split: Split, seed: int, seconds: float) -> tuple[Paced, ...]:
+    """Time single inputs of the data as they arrive at random at several loads.
+
+    The seconds are for all loads together, but for a few inputs at each in any case.
+    """
+    draw, found = np.random.default_rng([seed, 0]), []
+    batches = _batches(split, 1, draw)
+    warm = [next(batches) for _ in range(WARM_BATCHES)]
+    service = float(np.mean(worker.ask("time", batches=warm, sequence=None)["seconds"]))
+    for load in LOADS:
+        count = int(np.clip(seconds / len(LOADS) * load / service, *PACED))
+        arrivals = draw.exponential(service / load, count).cumsum()
+        answer = worker.ask("pace", batches=[next(batches) for _ in range(count)], arrivals=arrivals.tolist())
+        taken = (tuple(round(value, 9) for value in answer[name]) for name in ("seconds", "again"))
+        found.append(Paced(answer["busy"], *taken))
     return tuple(found)
 
 

@@ -64,13 +64,14 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Rested:
-    """Seconds of single inputs of the data, each after a pause in seconds, and of the same ones `again` without pauses.
+class Paced:
+    """Seconds of single inputs of the data that arrived at random, and of the same ones `again` without a pause.
 
-    A process that has rested finds its weights gone from the caches; one that is asked without a pause never does.
+    `busy` is the share of the time in which the process worked. One that has pauses finds its weights gone from the
+    caches and its core slowed down, and not for the first input after a pause alone.
     """
 
-    pause: float
+    busy: float
     samples: tuple[float, ...]
     again: tuple[float, ...]
 
@@ -162,7 +163,7 @@ class Candidate:
     role: Role = "candidate"
     first_answer_seconds: float | None = None
     sweep: tuple[Sweep, ...] = ()
-    rested: tuple[Rested, ...] = ()
+    paced: tuple[Paced, ...] = ()
 
     def at(self, batch: int, sequence: int | str) -> Latency:
         """Return the times of one shape."""
@@ -300,8 +301,8 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
         "loyalty": Loyalty(**data["loyalty"]) if data["loyalty"] else None,
         "latency": tuple(_latency(item) for item in data["latency"]),
         "intervals": {name: tuple(bounds) for name, bounds in data.get("intervals", {}).items()},
-        "rested": tuple(
-            Rested(item["pause"], tuple(item["samples"]), tuple(item["again"])) for item in data.get("rested", ())
+        "paced": tuple(
+            Paced(item["busy"], tuple(item["samples"]), tuple(item["again"])) for item in data.get("paced", ())
         ),
         "disagreement": _disagreement(found) if (found := data.get("disagreement")) else None,
         "sweep": tuple(Sweep(item["threads"], _latency(item["latency"])) for item in data.get("sweep", ())),

@@ -22,13 +22,13 @@ from theseus_deploy.benchmark.latency import (
     Shape,
     Timings,
     measure,
-    measure_rested,
+    measure_paced,
     shapes,
     summarise,
 )
 from theseus_deploy.benchmark.noise import governors, neighbours, remarks, snapshot
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Rested, Sweep
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Paced, Sweep
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, Split, open_data
@@ -37,7 +37,7 @@ from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
 
-REST_SHARE = 0.1  # of the time for all timing: what pauses cost a process
+PACED_SHARE = 0.1  # of the time for all timing: how fast a process is that has pauses
 FIRST_SHAPE = 2.0  # its share of the time in shares of another shape's: gates are decided there
 
 
@@ -100,7 +100,7 @@ class _Measured:
     timings: list[Timings]
     sweep: dict[int, Timings]
     others: dict[str, Any]
-    rested: dict[str, tuple[Rested, ...]]
+    paced: dict[str, tuple[Paced, ...]]
     loaded: dict[str, dict[str, Any]]
     memory: dict[str, int]
     logits: dict[str, Array]
@@ -193,7 +193,7 @@ def _measure(
 ) -> _Measured:
     baseline, todo = contenders[0], shapes(config)
     others = [count for count in sorted(set(config.threads_sweep)) if count != threads]
-    budget = _Budget(config.max_seconds * (1 - REST_SHARE), [FIRST_SHAPE] + [1.0] * (len(todo) - 1 + len(others)))
+    budget = _Budget(config.max_seconds * (1 - PACED_SHARE), [FIRST_SHAPE] + [1.0] * (len(todo) - 1 + len(others)))
     with ExitStack() as stack:
         # The control comes first: it reads every shared library from the disk, so that no load time pays for that.
         control, _ = _start(stack, replace(baseline, name=CONTROL), split, config, threads, progress)
@@ -202,15 +202,15 @@ def _measure(
         before = snapshot()
         timings = _time(workers, control, baseline.name, todo, split, config, budget, limits, progress)
         busy = neighbours(before, snapshot())
-        pausing = config.max_seconds * REST_SHARE / len(workers)
-        rested = {worker.name: measure_rested(worker, split, config.seed, pausing) for worker in workers}
+        each = config.max_seconds * PACED_SHARE / len(workers)
+        paced = {worker.name: measure_paced(worker, split, config.seed, each) for worker in workers}
         loaded = {worker.name: answer for worker, answer in started}
         memory = {worker.name: int(worker.ask("memory")["peak_rss_bytes"]) for worker in workers}
         logits = {worker.name: logits_of(worker, split, progress) for worker in workers}
     sweep = {count: _sweep(contenders, count, todo[0], split, config, budget, progress) for count in others}
     if config.threads_sweep:
         sweep[threads] = timings[0]
-    return _Measured(timings, dict(sorted(sweep.items())), busy, rested, loaded, memory, logits)
+    return _Measured(timings, dict(sorted(sweep.items())), busy, paced, loaded, memory, logits)
 
 
 class _Budget:
@@ -269,7 +269,7 @@ def _candidate(
         role=contender.role,
         first_answer_seconds=loaded["first_answer_seconds"],
         sweep=tuple(Sweep(count, latency(timings, count)) for count, timings in measured.sweep.items()),
-        rested=measured.rested[name],
+        paced=measured.paced[name],
     )
 
 

@@ -80,16 +80,18 @@ class Bench:
             calls[0]()
         return {"seconds": [_timed(call) for call in calls]}
 
-    def rest(self, batches: list[list[list[str]]], pause: float, seconds: float) -> dict[str, Any]:
-        """Time batches each after a pause, until the seconds are over or none is left, and then the same without."""
-        calls, rested = self._calls(batches, sequence=None), list[float]()
-        end = time.perf_counter() + seconds
-        for call in calls:
-            time.sleep(pause)
-            rested.append(_timed(call))
-            if time.perf_counter() > end and len(rested) >= MIN_CALLS:
-                break
-        return {"rested": rested, "again": [_timed(call) for call in calls[: len(rested)]]}
+    def pace(self, batches: list[list[list[str]]], arrivals: list[float]) -> dict[str, Any]:
+        """Time batches that arrive at these seconds from now, in turn, and then again without pauses.
+
+        `busy` is the share of the time, until the last of them was done, in which there was work.
+        """
+        calls, taken = self._calls(batches, sequence=None), list[float]()
+        start = time.perf_counter()
+        for call, arrival in zip(calls, arrivals, strict=True):
+            time.sleep(max(0.0, start + arrival - time.perf_counter()))
+            taken.append(_timed(call))
+        busy = sum(taken) / (time.perf_counter() - start)
+        return {"seconds": taken, "busy": busy, "again": [_timed(call) for call in calls]}
 
     def score(self, batches: list[list[list[str]]]) -> dict[str, Any]:
         """Answer with the logits of all inputs in order, each with as many rows as it has items: float32, base64."""
@@ -115,7 +117,7 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "load": Bench.load,
     "warm": Bench.warm,
     "time": Bench.time,
-    "rest": Bench.rest,
+    "pace": Bench.pace,
     "score": Bench.score,
     "memory": Bench.memory,
 }

@@ -9,8 +9,8 @@ import numpy as np
 
 from theseus_deploy.benchmark.stats import CONFIDENCE, Array, Estimate
 from theseus_deploy.plan.arrivals import Load
-from theseus_deploy.plan.service import LEVELS, ServiceTimes
-from theseus_deploy.plan.simulation import Fleet, serve
+from theseus_deploy.plan.service import LEVELS, Seconds, ServiceTimes
+from theseus_deploy.plan.simulation import Fleet, settle
 
 REPLICATIONS = 20
 INPUTS = 10_000  # of a replication at least: 100 of them are beyond the p99
@@ -23,13 +23,12 @@ MOST_LOADED = 0.95  # share of a fleet's capacity: above it a queue remembers fo
 class Replication:
     """One run of chance: when inputs arrive, which level of its seconds each draws, and what the levels are.
 
-    `waking` is what rests add. The first `warm` inputs are not counted.
+    The first `warm` inputs are not counted.
     """
 
     arrivals: list[float]
     levels: list[int]
-    table: list[list[float]]
-    waking: list[list[float]]
+    seconds: Seconds
     warm: int
 
 
@@ -58,8 +57,7 @@ def replications(times: ServiceTimes, load: Load, seed: int) -> list[Replication
         chance, machine = np.random.default_rng([seed, place]).spawn(2)
         arrivals = load.arrivals(warm + count, chance)
         levels = chance.integers(LEVELS, size=len(arrivals))
-        table, waking = times.table(machine), times.waking(machine)
-        runs.append(Replication(arrivals.tolist(), levels.tolist(), table.tolist(), waking.tolist(), warm))
+        runs.append(Replication(arrivals.tolist(), levels.tolist(), times.seconds(machine), warm))
     return runs
 
 
@@ -67,9 +65,9 @@ def look_ahead(runs: Sequence[Replication], fleet: Fleet, network: float = 0.0) 
     """Simulate a fleet in every replication, `network` seconds away from those who ask."""
     quantiles, busy, batch = [], [], []
     for run in runs:
-        served = serve(run.arrivals, run.levels, run.table, fleet, run.waking)
+        served = settle(run.arrivals, run.levels, run.seconds, fleet)
         quantiles.append(np.quantile(served.latencies[run.warm :], [0.5, 0.99]) + network)
-        busy.append(served.busy / served.ended / fleet.servers)
+        busy.append(served.utilisation(fleet.servers))
         batch.append(served.sizes.mean())
     p50, p99 = np.array(quantiles).T
     return Outlook(_spread(p50), _spread(p99), float(np.mean(busy)), float(np.mean(batch)))
@@ -82,7 +80,7 @@ def smallest_fleet(
 
     None where no number is enough: the outlook is then that of as many as still help. In growing steps until a fleet
     holds, then by halving, since with more servers inputs wait less; beyond some number they wait for none, and each
-    server rests longer.
+    server is slower for its pauses.
     """
     runs = replications(times, load, seed)
 

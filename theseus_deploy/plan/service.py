@@ -4,8 +4,9 @@ What was timed there are batches of inputs drawn at random from the data, tokeni
 that arrive at random is another such draw, so the mix of lengths, and what padding to the longest costs, is in the
 samples and needs no model.
 
-Those batches followed each other at once. A server that had nothing to do for a while finds its weights gone from the
-caches, and reads them again: that takes as long for a batch of any size, and what was timed after pauses says how long.
+Those batches followed each other at once. A server that has pauses is slower: it finds its weights gone from the caches
+and its core slowed down, and not for the first batch after a pause alone. How much slower follows from the share of the
+time in which it works, was measured at several, and is taken to be as long for a batch of any size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theseus_deploy.benchmark.report import Candidate, Rested
+from theseus_deploy.benchmark.report import Candidate, Paced
 from theseus_deploy.benchmark.stats import Array
 from theseus_deploy.errors import ArtifactError, ConfigError
 
 LEVELS = 1000  # quantiles that stand for a distribution
 SHARES = (np.arange(LEVELS) + 0.5) / LEVELS
-GRAIN = 0.0005  # seconds: how finely rests are told apart
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Quantiles of the seconds a batch takes, by how busy the server is.
+
+    `table`, of shape (most, LEVELS), is that of a server without pauses: row n - 1 is for batches of n. `slower`, of
+    shape (shares, LEVELS), is what pauses add where the server works for a share `busy` of the time, ascending to 1.
+    """
+
+    table: Array
+    busy: Array
+    slower: Array
+
+    def at(self, busy: float) -> Array:
+        """Return the quantiles of a server that works for this share of the time, of shape (most, LEVELS)."""
+        weights = np.array([np.interp(busy, self.busy, one) for one in np.eye(len(self.busy))])
+        taken: Array = self.table + weights @ self.slower
+        return taken
 
 
 @dataclass(frozen=True)
@@ -27,13 +46,13 @@ class ServiceTimes:
     """Seconds a batch, for batches of 1 to `most` inputs.
 
     `measured` has the samples of some batch sizes, of shape (rounds, samples a round): of 1, and of `most` or more.
-    `rested` is what was measured after pauses, in ascending order; `overhead` is what a server spends on any batch
-    beside what was measured, in seconds.
+    `paced` is what was measured with pauses; `overhead` is what a server spends on any batch beside what was measured,
+    in seconds.
     """
 
     measured: Mapping[int, Array]
     most: int
-    rested: Sequence[Rested] = ()
+    paced: Sequence[Paced] = ()
     overhead: float = 0.0
 
     @classmethod
@@ -65,9 +84,23 @@ class ServiceTimes:
                 f"--max-batch {most} is above {max(measured)}, the largest batch that was measured; lower it, or "
                 f"benchmark with --batch {sizes},{most}"
             )
-        if not candidate.rested:
-            raise ArtifactError(f"{candidate.name} was not measured after pauses, as servers work; benchmark again")
-        return cls(measured, most or max(measured), candidate.rested, overhead)
+        if not candidate.paced:
+            raise ArtifactError(f"{candidate.name} was not measured with pauses, as servers work; benchmark again")
+        return cls(measured, most or max(measured), candidate.paced, overhead)
+
+    def seconds(self, draw: np.random.Generator | None = None) -> Seconds:
+        """Return what a batch takes, by how busy the server is.
+
+        With `draw` what was measured is resampled, as the machine might have shown other times.
+        """
+        busy, slower = list[float](), list[Array]()
+        for one in sorted(self.paced, key=lambda one: one.busy):
+            pairs = np.array([one.samples, one.again])
+            chosen = pairs if draw is None else pairs[:, draw.integers(pairs.shape[1], size=pairs.shape[1])]
+            paced, again = np.quantile(chosen, SHARES, axis=1).T
+            busy.append(one.busy)
+            slower.append(np.maximum(0.0, paced - again))
+        return Seconds(self.table(draw), np.array([*busy, 1.0]), np.array([*slower, np.zeros(LEVELS)]))
 
     def table(self, draw: np.random.Generator | None = None) -> Array:
         """Return the quantiles of a batch's seconds, of shape (most, LEVELS): row n - 1 is for batches of n.
@@ -79,22 +112,6 @@ class ServiceTimes:
                           for samples in self.measured.values()])  # fmt: skip
         sizes, wanted = list(self.measured), np.arange(1, self.most + 1)
         return self.overhead + np.stack([np.interp(wanted, sizes, quantiles) for quantiles in known.T], axis=1)
-
-    def waking(self, draw: np.random.Generator | None = None) -> Array:
-        """Return what a rest adds to the quantiles of the batch after it, in seconds, of shape (grains, LEVELS).
-
-        A row is for a rest of so many grains, the last for all longer ones. What was measured after a pause has
-        quantiles of its own, and its tail grows more than its middle. With `draw` what was measured is resampled.
-        """
-        pauses, added = [0.0], [np.zeros(LEVELS)]
-        for one in self.rested:
-            pairs = np.array([one.samples, one.again])
-            chosen = pairs if draw is None else pairs[:, draw.integers(pairs.shape[1], size=pairs.shape[1])]
-            rested, again = np.quantile(chosen, SHARES, axis=1).T
-            pauses.append(one.pause)
-            added.append(np.maximum(0.0, rested - again))
-        rests = np.arange(round(pauses[-1] / GRAIN) + 1) * GRAIN
-        return np.stack([np.interp(rests, pauses, level) for level in np.transpose(added)], axis=1)
 
     @property
     def capacity(self) -> float:

@@ -9,11 +9,14 @@ millions. The tests hold it against SimPy.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
+from math import ceil
 
 import numpy as np
 
 from theseus_deploy.benchmark.stats import Array
-from theseus_deploy.plan.service import GRAIN
+from theseus_deploy.plan.service import Seconds
+
+PILOT, PILOTS = 0.2, 3  # of the arrivals, and times: enough to know how busy the servers will be
 
 
 @dataclass(frozen=True)
@@ -37,36 +40,31 @@ class Served:
     busy: float
     ended: float
 
+    def utilisation(self, servers: int) -> float:
+        """Return the share of the time in which a server worked."""
+        return self.busy / self.ended / servers
 
-def serve(
-    arrivals: Sequence[float],
-    levels: Sequence[int],
-    table: Sequence[Sequence[float]],
-    fleet: Fleet,
-    waking: Sequence[Sequence[float]],
-) -> Served:
+
+def serve(arrivals: Sequence[float], levels: Sequence[int], table: Sequence[Sequence[float]], fleet: Fleet) -> Served:
     """Let a fleet answer inputs that arrive at these ascending times, in seconds from 0.
 
     A batch of n takes `table[n - 1][level]` seconds, the level being that of its first input: whatever the fleet, the
     same inputs are the slow ones, so that two fleets differ by their servers and not by their luck. The server that has
-    been free for longest takes it, and needs `waking[grains][level]` seconds more, by the length of its rest.
+    been free for longest takes it.
     """
     free = [0.0] * min(fleet.servers, len(arrivals))
     starts, ends, stops = [], [], []
-    first, total, most, longest = 0, len(arrivals), fleet.most, len(waking) - 1
+    first, total, most = 0, len(arrivals), fleet.most
     while first < total:
         full = first + most
         start = arrivals[first] + fleet.window
         if full <= total and arrivals[full - 1] < start:
             start = arrivals[full - 1]
-        rest = start - free[0]
-        if rest < 0:
-            start, rest = free[0], 0.0
+        start = max(start, free[0])
         stop, limit = first + 1, min(full, total)
         while stop < limit and arrivals[stop] <= start:
             stop += 1
-        level = levels[first]
-        end = start + table[stop - first - 1][level] + waking[min(int(rest / GRAIN), longest)][level]
+        end = start + table[stop - first - 1][levels[first]]
         heapreplace(free, end)
         starts.append(start)
         ends.append(end)
@@ -75,3 +73,14 @@ def serve(
     sizes = np.diff(stops, prepend=0)
     seconds = np.subtract(ends, starts)
     return Served(np.repeat(ends, sizes) - arrivals, sizes.astype(np.float64), float(seconds.sum()), max(ends))
+
+
+def settle(arrivals: Sequence[float], levels: Sequence[int], seconds: Seconds, fleet: Fleet) -> Served:
+    """Let a fleet answer inputs as `serve` does, in the times of servers that are as busy as these turn out to be.
+
+    That is a fixed point, found from the first of the arrivals: servers with pauses are slower, and so busier.
+    """
+    pilot, busy = ceil(PILOT * len(arrivals)), 1.0
+    for _ in range(PILOTS):
+        busy = serve(arrivals[:pilot], levels, seconds.at(busy).tolist(), fleet).utilisation(fleet.servers)
+    return serve(arrivals, levels, seconds.at(busy).tolist(), fleet)
