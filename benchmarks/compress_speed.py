@@ -105,7 +105,7 @@ class Settings:
         return CompressConfig(
             epochs=EPOCHS, batch_size=self.batch, seed=self.seed, threads=self.threads,
             max_length=self.max_length, precision=precision, device="cpu",
-            init="bottom", decay="linear",
+            method="theseus", init="bottom", decay="linear",
         )  # fmt: skip
 
 

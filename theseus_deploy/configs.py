@@ -135,6 +135,7 @@ class CompressConfig(TrainingConfig):
     """What `theseus compress` can be asked.
 
     `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
+    `method` adds the predecessor's logits to the task's loss, which the paper's `theseus` does without, or is a rival.
     `init` says which layers the successors start as; `auto` asks them before any training (`compress.start`).
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
@@ -143,7 +144,7 @@ class CompressConfig(TrainingConfig):
     `alpha` belong to distillation.
     """
 
-    method: Method = "theseus"
+    method: Method = "theseus+distill"
     layers: int | None = None
     map: str | None = None
     init: Init = "auto"

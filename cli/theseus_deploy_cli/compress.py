@@ -22,8 +22,8 @@ def command(
     method: Annotated[
         Method,
         typer.Option(
-            help="theseus; a rival at the same budget, truncation or knowledge distillation; or theseus with the "
-            "predecessor's logits as a second target."
+            help="theseus, with nothing but the task's loss as in the paper, or with the predecessor's logits as a "
+            "second target; or a rival at the same budget: truncation, knowledge distillation."
         ),
     ] = CompressConfig.method,
     layers: Annotated[
@@ -95,7 +95,8 @@ def command(
     """Compress a predecessor into its successor by progressive module replacing (BERT-of-Theseus).
 
     Modules of the predecessor are replaced at random by compact successors, at a rate that rises to 1; only the
-    successors learn, from the task's loss alone. DIR is an ordinary Hugging Face folder. An unfinished run resumes.
+    successors learn, from the labels and from what the predecessor answers (--method theseus: from the labels alone).
+    DIR is an ordinary Hugging Face folder. An unfinished run resumes.
 
         theseus compress predecessor --data reviews/ --layers 3 --out successor
     """
