@@ -220,12 +220,13 @@ def benchmark_with_reference(
         TheseusError: as `benchmark.stage.benchmark_paths`, and what keeps the baseline from being exported.
     """
     from theseus_deploy.benchmark.contender import lacks_reference
-    from theseus_deploy.benchmark.stage import benchmark_paths
+    from theseus_deploy.benchmark.stage import benchmark_paths, check_request
     from theseus_deploy.export.stage import export_checkpoint
 
     with TemporaryDirectory() as place:
         references = []
         if lacks_reference(candidates, baseline, config):
+            check_request(candidates, baseline, data, text, label, config)
             progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
             folder = Path(place) / f"{Path(baseline).resolve().name}-onnx-fp32"
             wanted = ExportConfig(seed=config.seed, threads=config.threads)

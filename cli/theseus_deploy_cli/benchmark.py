@@ -119,5 +119,8 @@ def command(
     found = benchmark_with_reference(
         candidates, baseline, data, opt.words(text), label, config, console.progress(quiet)
     )
-    save(found, report or [])
-    raise typer.Exit(console.print_report(found, json))
+    try:
+        save(found, report or [])
+    finally:  # a disk that is full takes the files, not what was found
+        code = console.print_report(found, json)
+    raise typer.Exit(code)

@@ -66,6 +66,7 @@ def test_a_report_of_the_same_environment_is_opened(earlier: Path, contenders: l
         ({"versions": {"numpy": "2", "torch": "2.13"}}, "torch was None, is 2.13"),
         ({"data": {"sha256": "f" * 64}}, "data sha256 was"),
         ({"data": {"rows": 95}}, "data rows was 96, is 95"),
+        ({"data": {"max_length": 32}}, "data max_length was 64, is 32"),
     ],
 )
 def test_another_environment_is_refused(

@@ -21,7 +21,7 @@ from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
 from theseus_deploy.benchmark.views import VIEWS, save
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import open_data
-from theseus_deploy.errors import ConfigError, DataError
+from theseus_deploy.errors import ConfigError, DataError, TheseusError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.pipeline import benchmark_with_reference
@@ -238,6 +238,23 @@ def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundl
         assert 0.9 < one.loyalty.probability < 1 - 1e-6  # near the baseline, and not it
     assert any(line.startswith(f"Exporting {tiny_bert} to fp32 ONNX") for line in watcher.told)
     assert report.request == request([str(successor_bundle)], str(tiny_bert), str(corpus), None, None, config)
+
+
+@pytest.mark.parametrize(
+    ("data", "changed", "said"),
+    [
+        ("nowhere.csv", {}, "nowhere.csv does not exist"),
+        (None, {"against": "nowhere.json"}, "nowhere.json is no benchmark report"),
+        (None, {"threads_sweep": (4096,)}, "--threads-sweep 4096"),
+    ],
+)
+def test_nothing_is_exported_for_a_wrong_request(
+    tiny_bert: Path, successor_bundle: Path, corpus: Path, data: str | None, changed: dict[str, Any], said: str
+) -> None:
+    watcher, asked = Watcher(), ([str(successor_bundle)], str(tiny_bert), data or str(corpus), None, None)
+    with pytest.raises(TheseusError, match=said):
+        benchmark_with_reference(*asked, BenchmarkConfig(threads=1, **changed), watcher)
+    assert watcher.told == []
 
 
 def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:

@@ -305,8 +305,12 @@ def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder"):
         check_suffixes([tmp_path / "folder.html"])
     (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"r.json cannot be written in .*file; choose another place"):
+        check_suffixes([tmp_path / "file" / "deep" / "r.json"])
+    check_suffixes([tmp_path / "new" / "deep" / "r.json"])
+    assert not (tmp_path / "new").exists()
     with pytest.raises(ArtifactError, match="cannot be written"):
-        save(make_report(), [tmp_path / "file" / "report.md"])
+        save(make_report(), [tmp_path / f"{'long' * 62}.md"])
 
 
 def test_every_view_shows_cost_reference_and_what_changed() -> None:

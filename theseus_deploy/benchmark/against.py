@@ -14,7 +14,7 @@ from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
 ENVIRONMENT = ("cpu", "gpu", "isa", "cores", "threads", "cpu_quota")
-DATA = ("sha256", "split", "rows")
+DATA = ("sha256", "split", "rows", "max_length")
 SHOWN = 5  # differences that an error names
 
 

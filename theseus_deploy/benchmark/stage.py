@@ -35,10 +35,23 @@ from theseus_deploy.data import Corpus, Split, open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
-from theseus_deploy.tasks import Array
+from theseus_deploy.tasks import Array, Reference, Task
 
 PACED_SHARE = 0.1  # of the time for all timing: how fast a process is that has pauses
 FIRST_SHAPE = 2.0  # its share of the time in shares of another shape's: gates are decided there
+
+
+def check_request(
+    candidates: Sequence[str],
+    baseline: str,
+    data: str,
+    text: tuple[str, ...] | None,
+    label: str | None,
+    config: BenchmarkConfig,
+) -> None:
+    """Refuse what `benchmark_paths` refuses before it starts a process: for callers that have work to do before it."""
+    contenders = line_up(baseline, candidates, config)
+    _prepare(contenders, open_data(data, text, label, contenders[0].task), config)
 
 
 def benchmark_paths(
@@ -91,6 +104,21 @@ def benchmark(
 
 
 @dataclass(frozen=True)
+class _Prepared:
+    """What is known before anything is measured: the rows with their true labels, the machine, the earlier report.
+
+    `data` is what the report says of the rows.
+    """
+
+    task: Task
+    split: Split
+    references: list[Reference]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+    earlier: BenchmarkReport | None
+
+
+@dataclass(frozen=True)
 class _Measured:
     """What the workers answered: the times of each shape, and by worker those after pauses, load, memory and logits.
 
@@ -106,11 +134,9 @@ class _Measured:
     logits: dict[str, Array]
 
 
-def _benchmark(
-    contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig, progress: Progress
-) -> BenchmarkReport:
-    baseline, split = contenders[0], corpus.for_scoring().sample(config.max_rows)
-    task = baseline.task.reading(corpus.text, corpus.label, corpus.metric)
+def _prepare(contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig) -> _Prepared:
+    split = corpus.for_scoring().sample(config.max_rows)
+    task = contenders[0].task.reading(corpus.text, corpus.label, corpus.metric)
     check_gates(config, task)
     _check_threads(config)
     references = task.encode(split.labels, f"{corpus.ref} ({split.name})")
@@ -127,13 +153,21 @@ def _benchmark(
         "metric": task.primary,
     }
     earlier = open_earlier(config, contenders, environment, data, shapes(config)[0])
+    return _Prepared(task, split, references, environment, data, earlier)
+
+
+def _benchmark(
+    contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig, progress: Progress
+) -> BenchmarkReport:
+    baseline, prepared = contenders[0], _prepare(contenders, corpus, config)
+    split, environment, earlier = prepared.split, prepared.environment, prepared.earlier
     limits = {
         one.name: latency_limits(config, regression_limit(earlier, one.name, config.max_regression_ratio))
         for one in contenders[1:]
         if one.role == "candidate"
     }
     measured = _measure(contenders, split, config, environment["threads"], limits, progress)
-    answers = {name: Answers(task, references, logits) for name, logits in measured.logits.items()}
+    answers = {name: Answers(prepared.task, prepared.references, logits) for name, logits in measured.logits.items()}
     first, *others = (
         _candidate(contender, baseline, answers, measured, split, config, environment["threads"])
         for contender in contenders
@@ -158,7 +192,7 @@ def _benchmark(
     environment["noise"]["remarks"] = remarks(environment)
     return BenchmarkReport(
         environment=environment,
-        data={**data, "items": len(answers[first.name].logits)},
+        data={**prepared.data, "items": len(answers[first.name].logits)},
         config=config.to_json(),
         baseline=first,
         candidates=tuple(others),

@@ -1,5 +1,6 @@
 """Views of a report: they add words and pictures, never numbers of their own. A file's suffix chooses its view."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,13 +21,16 @@ def check_suffixes(paths: Sequence[Path]) -> None:
     """Refuse a place that no view can be written to, before any time is spent on measuring.
 
     Raises:
-        ConfigError: the name ends in something else, or is a folder's.
+        ConfigError: the name ends in something else, or is a folder's, or no folder can hold it.
     """
     for path in paths:
         if path.suffix not in VIEWS:
             raise ConfigError(f"--report {path} ends in {path.suffix or 'nothing'!r}; end it in {', '.join(VIEWS)}")
         if path.is_dir():
             raise ConfigError(f"--report {path} is a folder; name a file in it")
+        place = next(folder for folder in path.absolute().parents if folder.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise ConfigError(f"--report {path} cannot be written in {place}; choose another place")
 
 
 def save(report: BenchmarkReport, paths: Sequence[Path]) -> None:
