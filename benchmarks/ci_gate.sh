@@ -18,7 +18,8 @@ code=0
 theseus benchmark "$@" --report "$reports/report.json" --report "$reports/report.md" \
   --report "$reports/report.html" --report "$reports/report.xml" || code=$?
 
-if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$reports/report.md" ]; then
+# With any other code nothing was measured, and a report in the folder is one of an earlier run.
+if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [[ "$code" =~ ^[034]$ ]]; then
   cat "$reports/report.md" >> "$GITHUB_STEP_SUMMARY"
 fi
 exit "$code"

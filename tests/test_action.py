@@ -64,10 +64,14 @@ def test_a_failed_gate_fails_the_job_and_leaves_its_reports(
 
 
 def test_a_wrong_request_is_no_verdict(runner: dict[str, str], fp32_bundle: Path, tmp_path: Path) -> None:
+    stale = Path(runner["REPORTS"]) / "report.md"
+    stale.parent.mkdir()
+    stale.write_text("## theseus benchmark: pass")
     ran = run(runner, fp32_bundle, tmp_path / "nowhere", GATES="")
     assert ran.returncode == 2
     assert "nowhere does not exist" in ran.stderr
     assert not Path(runner["GITHUB_OUTPUT"]).exists()
+    assert not Path(runner["GITHUB_STEP_SUMMARY"]).exists()
 
 
 @pytest.mark.slow
