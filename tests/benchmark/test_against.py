@@ -139,6 +139,9 @@ def test_the_noise_of_both_reports_counts() -> None:
         for floor in ([1.0, 1.0], [0.8, 2.0])
     )  # fmt: skip
     assert noisy == pytest.approx(Estimate(1.0, quiet).widened((0.5, 1.25)).interval)  # what was low then is high now
+    crowd = replace(before, environment={**before.environment, "noise": {"interval": [1.0, 1.0], "crowding": 0.2}})
+    (change,) = compare(crowd, "", before.baseline, before.candidates, (1.0, 1.0), seed=1).changes
+    assert change.interval == pytest.approx(Estimate(1.0, quiet).widened((0.8, 1.25)).interval)
 
 
 def test_a_regression_limit_is_one_on_the_ratio(earlier: Path) -> None:

@@ -86,7 +86,32 @@ def test_a_tail_needs_samples_in_it() -> None:
     first = evidence.candidate.latency[0]
     short = replace(evidence.candidate, latency=(replace(first, samples=first.samples[:10]),))
     (gate,) = judge(BenchmarkConfig(max_p95_ratio=0.9), [replace(evidence, candidate=short)])
-    assert gate.verdict == "inconclusive"
+    assert (gate.verdict, gate.reason[:37]) == ("inconclusive", "10 samples are fewer than the 20 that")
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(0.9, "pass"), (0.1, "fail")])
+def test_a_crowded_machine_decides_no_tail_and_no_close_median(limit: float, verdict: str) -> None:
+    config = BenchmarkConfig(max_p50_ratio=limit, max_p95_ratio=limit)
+    close = BenchmarkConfig(max_p50_ratio=0.55)  # of 0.5
+    alone = make_evidence(changed=0)
+    assert [gate.verdict for gate in judge(config, [replace(alone, crowding=0.04)])] == [verdict, verdict]
+    assert judge(close, [alone])[0].verdict == "pass"
+    crowd = replace(alone, crowding=0.25)
+    median, tail = judge(config, [crowd])
+    assert (median.verdict, tail.verdict) == (verdict, "inconclusive")
+    assert "lacked a core for 25% of the time" in tail.reason
+    assert judge(close, [crowd])[0].verdict == "inconclusive"
+
+
+def test_what_is_undecided_has_a_reason_and_a_remedy() -> None:
+    config, evidence = BenchmarkConfig(max_p50_ratio=0.5, max_metric_drop=0.02), make_evidence(changed=20)
+    median, drop = judge(config, [evidence])
+    assert median.reason == "the limit is inside the interval; raise --max-seconds, or quieten the machine"
+    assert drop.reason == "the limit is inside the interval of 1,000 rows; add rows to the data"
+    assert judge(replace(config, max_rows=1000), [evidence])[1].reason.endswith("rows; raise --max-rows 1000")
+    assert [
+        gate.reason for gate in judge(BenchmarkConfig(max_size_ratio=0.1, max_metric_drop=0.1), [evidence])
+    ] == 2 * [""]
 
 
 def test_a_regression_drops_in_correlation() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.families import LABELS
 from theseus_deploy.benchmark.latency import LOADS, PACED
+from theseus_deploy.benchmark.noise import crowding
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.runtimes import RUNTIMES
 from theseus_deploy.benchmark.stage import benchmark, benchmark_paths, request
@@ -146,6 +147,7 @@ def test_noise_is_measured_with_a_second_baseline(report: BenchmarkReport) -> No
     assert noise["shape"] == {"batch": 1, "sequence": "data"}
     assert len(noise["load_average"]) == 3
     assert noise["others"]["cores"] >= 0
+    assert noise["crowding"] == crowding(noise["others"], 1, psutil.cpu_count() or 1)
     assert isinstance(noise["remarks"], list)
 
 

@@ -20,7 +20,7 @@ HOSTILE = '<script>alert("x")</script>|*a*&\x00\x1b[31m [bold]'
 GATES = (
     Gate("p50-ratio", "small (onnxruntime)", 0.6, 0.5, (0.49, 0.51), "pass"),
     Gate("metric-drop", "small (onnxruntime)", 0.01, 0.03, (0.02, 0.04), "fail"),
-    Gate("label-loyalty", "small (onnxruntime)", 0.95, 0.95, (0.94, 0.96), "inconclusive"),
+    Gate("label-loyalty", "small (onnxruntime)", 0.95, 0.95, (0.94, 0.96), "inconclusive", "few rows; add some"),
 )
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -311,6 +311,19 @@ def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     with pytest.raises(ArtifactError, match="cannot be written"):
         save(make_report(), [tmp_path / f"{'long' * 62}.md"])
+
+
+def test_every_view_says_why_a_gate_is_undecided() -> None:
+    others = (replace(GATES[2], candidate="b (torch)"), replace(GATES[0], verdict="inconclusive", reason="noise; wait"))
+    report = make_report("small (onnxruntime)", "b (torch)", gates=(*GATES, *others))
+    for render in (html.render, markdown.render, printed):
+        text = " ".join(render(report).replace("\\", "").split())
+        assert text.count("label-loyalty undecided: few rows; add some.") == 1
+        assert text.count("p50-ratio undecided: noise; wait.") == 1
+    errors = [error.get("message", "") for error in ElementTree.fromstring(junit.render(report)).iter("error")]
+    assert [error.rpartition(": ")[2] for error in errors] == [
+        f"inconclusive, for {reason}" for reason in ("few rows; add some", "few rows; add some", "noise; wait")
+    ]
 
 
 def test_every_view_shows_cost_reference_and_what_changed() -> None:

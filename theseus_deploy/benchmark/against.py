@@ -8,6 +8,7 @@ import numpy as np
 
 from theseus_deploy.benchmark.contender import Contender
 from theseus_deploy.benchmark.latency import Shape
+from theseus_deploy.benchmark.noise import crowded
 from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change
 from theseus_deploy.benchmark.stats import Array, Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
@@ -73,7 +74,8 @@ def compare(
     Intervals are widened by the noise floors of both reports; `noise` is that of now.
     """
     before = {one.name: one for one in earlier.candidates}
-    low, high = earlier.environment["noise"]["interval"]
+    then = earlier.environment["noise"]
+    low, high = crowded(then["interval"], then.get("crowding", 0.0))
     changes = []
     for one in candidates:
         if was := before.get(one.name):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
+from theseus_deploy.benchmark.noise import CROWDED, crowded
 from theseus_deploy.benchmark.report import Candidate, Change, Gate, Verdict
 from theseus_deploy.benchmark.stats import Estimate, Interval
 from theseus_deploy.configs import BenchmarkConfig
@@ -18,7 +19,8 @@ TAIL_SAMPLES = 20  # below it nothing was measured beyond the 95th percentile
 class Evidence:
     """A candidate, the baseline, their answers, the seed of what is resampled, and the change since an earlier report.
 
-    `noise` maps a quantile to the interval of its ratio between two processes of the baseline.
+    `noise` maps a quantile to the interval of its ratio between two processes of the baseline, `crowding` is the share
+    of their time for which the candidates lacked a core.
     """
 
     candidate: Candidate
@@ -28,6 +30,11 @@ class Evidence:
     noise: Mapping[float, Interval]
     seed: int
     change: Change | None = None
+    crowding: float = 0.0
+
+    def floor(self, quantile: float) -> Interval:
+        """Return what equals may differ by."""
+        return crowded(self.noise[quantile], self.crowding)
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Rule:
     field: str
     estimate: Callable[[Evidence], Estimate]
     at_most: bool = True
-    samples: int = 0  # how many times must have been taken for the interval to mean anything
+    timed: bool = False
+    tail: bool = False  # what happens to a twentieth of the samples decides
 
     def verdict(self, estimate: Estimate, limit: float) -> Verdict:
         """Pass when the whole interval keeps the limit, fail when none of it does."""
@@ -46,15 +54,36 @@ class Rule:
         bound = limit if self.at_most else -limit
         return "pass" if worst <= bound else "fail" if best > bound else "inconclusive"
 
+    def blind(self, evidence: Evidence) -> str:
+        """Say why no interval would mean anything here; "" where it does."""
+        count = len(evidence.candidate.latency[0].samples)
+        if self.tail and count < TAIL_SAMPLES:
+            return (
+                f"{count} samples are fewer than the {TAIL_SAMPLES} that a 95th percentile takes; raise --max-seconds"
+            )
+        if self.tail and evidence.crowding > CROWDED:
+            return (
+                f"candidates lacked a core for {evidence.crowding:.0%} of the time, and the slowest twentieth of the "
+                "samples may have been waiting for one; stop what else runs here"
+            )
+        return ""
+
+    def undecided(self, evidence: Evidence, max_rows: int | None) -> str:
+        """Say why the interval decides nothing, and what makes it narrower."""
+        if self.timed:
+            return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
+        remedy = "add rows to the data" if max_rows is None else f"raise --max-rows {max_rows}"
+        return f"the limit is inside the interval of {len(evidence.answers.references):,} rows; {remedy}"
+
 
 def _p50_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p50, ratio.interval).widened(evidence.noise[0.5])
+    return Estimate(ratio.p50, ratio.interval).widened(evidence.floor(0.5))
 
 
 def _p95_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.noise[0.95])
+    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.floor(0.95))
 
 
 def _regression_ratio(evidence: Evidence) -> Estimate:
@@ -78,9 +107,9 @@ def _size_ratio(evidence: Evidence) -> Estimate:
 # Latencies are judged at the first shape: the data's own lengths at the first batch size, which is what production
 # pays; their intervals are widened by the noise floor. The drop is of the task's primary metric, baseline - candidate.
 RULES: dict[str, Rule] = {
-    "p50-ratio": Rule("max_p50_ratio", _p50_ratio),
-    "p95-ratio": Rule("max_p95_ratio", _p95_ratio, samples=TAIL_SAMPLES),
-    "regression-ratio": Rule("max_regression_ratio", _regression_ratio),
+    "p50-ratio": Rule("max_p50_ratio", _p50_ratio, timed=True),
+    "p95-ratio": Rule("max_p95_ratio", _p95_ratio, timed=True, tail=True),
+    "regression-ratio": Rule("max_regression_ratio", _regression_ratio, timed=True),
     "metric-drop": Rule("max_metric_drop", _metric_drop),
     "label-loyalty": Rule("min_label_loyalty", _label_loyalty, at_most=False),
     "size-ratio": Rule("max_size_ratio", _size_ratio),
@@ -116,7 +145,9 @@ def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, 
             if limit is None:
                 continue
             found = rule.estimate(one)
-            enough = len(one.candidate.latency[0].samples) >= rule.samples
-            verdict = rule.verdict(found, limit) if enough else "inconclusive"
-            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict))
+            reason = rule.blind(one)
+            verdict = "inconclusive" if reason else rule.verdict(found, limit)
+            if verdict == "inconclusive":
+                reason = reason or rule.undecided(one, config.max_rows)
+            gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict, reason))
     return tuple(gates)

@@ -8,11 +8,14 @@ from typing import Any
 
 import psutil
 
+from theseus_deploy.benchmark.stats import Interval
 from theseus_deploy.machine import throttled_seconds
 
 NEIGHBOURS = 5  # that are named
 IDLE = 0.05  # cores; who takes less is not worth a name
 BUSY = 0.1  # cores that others may take before it is worth a remark
+CROWDED = 0.05  # of a candidate's time without a core: then the 95th percentile is that of the queue for it
+MOST_CROWDED = 0.9  # of the time without a core; beyond it an interval is wide enough to decide nothing
 STOLEN = 0.01  # of the machine's time, by the hypervisor
 RESTING = {"idle", "iowait", "steal", "guest", "guest_nice"}  # guests are counted in user and nice already
 GOVERNORS = "devices/system/cpu/cpu*/cpufreq/scaling_governor"
@@ -82,6 +85,26 @@ def neighbours(first: Snapshot, last: Snapshot) -> dict[str, Any]:
     }
 
 
+def crowding(others: Mapping[str, Any], threads: int, cores: int) -> float:
+    """Return for about which share of their time so many threads lacked a core, for others or the hypervisor had it.
+
+    `cores` are all of the machine, for nobody knows on which of them the others worked.
+    """
+    working = min(threads, cores)
+    lacking: float = others["cores"] + others["stolen"] + working - cores
+    return min(1.0, max(0.0, lacking) / working)
+
+
+def crowded(noise: Interval, crowding: float) -> Interval:
+    """Widen what equals may differ by where candidates lacked a core for a share of the time.
+
+    Two processes of one model lack it alike, and their ratio does not show it. Another model may lack it for all of
+    that share, or never: what takes less time than the kernel gives at once is seldom made to wait.
+    """
+    left = 1 - min(crowding, MOST_CROWDED)
+    return noise[0] * left, noise[1] / left
+
+
 def governors(system: Path = Path("/sys")) -> list[str] | None:
     """Return the kernel's frequency governors, or None where the machine does not tell, as in most virtual ones."""
     return sorted({path.read_text().strip() for path in system.glob(GOVERNORS)}) or None
@@ -97,6 +120,8 @@ def remarks(environment: Mapping[str, Any]) -> list[str]:
     if others["cores"] > BUSY:
         names = ", ".join(f"{one['name']} {one['cores']:.2f}" for one in others["processes"])
         said.append(f"Others kept {others['cores']:.2f} cores busy{names and f' ({names})'}: stop them.")
+    if noise["crowding"] > CROWDED:
+        said.append(f"Candidates lacked a core for {noise['crowding']:.0%} of the time: gates count that as noise.")
     if others["stolen"] > STOLEN * cores:
         said.append(f"The hypervisor gave {others['stolen']:.2f} cores to others: measure on a machine of your own.")
     if others["throttled_seconds"]:

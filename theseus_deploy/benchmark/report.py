@@ -172,7 +172,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit and what was found: `interval` is what decides, `value` is its point."""
+    """A limit and what was found: `interval` is what decides, `value` is its point.
+
+    `reason` says why nothing is decided, and what would help; "" where it is.
+    """
 
     name: str
     candidate: str
@@ -180,6 +183,7 @@ class Gate:
     value: float
     interval: tuple[float, float]
     verdict: Verdict
+    reason: str = ""
 
     @property
     def at_most(self) -> bool:

@@ -26,7 +26,7 @@ from theseus_deploy.benchmark.latency import (
     shapes,
     summarise,
 )
-from theseus_deploy.benchmark.noise import governors, neighbours, remarks, snapshot
+from theseus_deploy.benchmark.noise import crowded, crowding, governors, neighbours, remarks, snapshot
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Paced, Sweep
 from theseus_deploy.benchmark.stats import Estimate
@@ -174,10 +174,16 @@ def _benchmark(
     )
     noise = _noise(measured.timings[0], baseline.name, config.seed)
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
-    against = compare(earlier, str(config.against), first, others, floor[0.5], config.seed) if earlier else None
+    working = environment["threads"] if baseline.device == "cpu" else 1
+    crowd = crowding(measured.others, working, psutil.cpu_count() or environment["cores"])
+    against = (
+        compare(earlier, str(config.against), first, others, crowded(floor[0.5], crowd), config.seed)
+        if earlier
+        else None
+    )
     changes = {change.candidate: change for change in against.changes} if against else {}
     evidence = [
-        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name))
+        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name), crowd)
         for one in others
         if one.role == "candidate"
     ]
@@ -188,6 +194,7 @@ def _benchmark(
         "p95_interval": list(noise[0.95].interval),
         "shape": {"batch": first.latency[0].batch, "sequence": first.latency[0].sequence},
         "others": measured.others,
+        "crowding": crowd,
     }
     environment["noise"]["remarks"] = remarks(environment)
     return BenchmarkReport(

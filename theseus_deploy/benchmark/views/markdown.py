@@ -36,6 +36,7 @@ def render(report: BenchmarkReport) -> str:
                 text_columns=2,
             )
         )
+    parts += [_escape(line) for line in words.undecided_lines(report)]
     shapes = _table(
         ["shape", "candidate", "p50 ms", "p95 ms", "p99 ms", "per second", "ratio [95 %]", "samples"],
         (

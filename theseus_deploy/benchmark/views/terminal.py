@@ -15,7 +15,7 @@ def render(report: BenchmarkReport) -> RenderableType:
     """Return the report as something rich prints."""
     parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _candidates(report)]
     if report.gates:
-        parts += [Text(), _gates(report)]
+        parts += [Text(), _gates(report), *map(Text, words.undecided_lines(report))]
     if since := words.since_lines(report):
         parts += [Text(), *map(Text, since)]
     parts += [Text(), Text(words.gain_line(report))]

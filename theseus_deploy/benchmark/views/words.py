@@ -399,18 +399,28 @@ def gate_line(gate: Gate) -> str:
     """Say in one line what a gate found."""
     return (
         f"{plain(gate.candidate)}: {gate.name} is {gate_value(gate, gate.value)} {gate_interval(gate)}, "
-        f"the limit {limit(gate)}: {gate.verdict}"
+        f"the limit {limit(gate)}: {gate.verdict}" + f", for {gate.reason}" * bool(gate.reason)
     )
+
+
+def undecided_lines(report: BenchmarkReport) -> list[str]:
+    """Say why gates are inconclusive and what would help, a line a reason."""
+    gates: dict[str, dict[str, None]] = {}
+    for gate in report.gates:
+        if gate.reason:
+            gates.setdefault(gate.reason, {})[gate.name] = None
+    return [f"{_listed(list(names))} undecided: {reason}." for reason, names in gates.items()]
 
 
 def method_line(report: BenchmarkReport) -> str:
     """Say how it was measured."""
     environment, first = report.environment, report.baseline.latency[0]
-    threads = environment["threads"]
+    threads, cores = environment["threads"], environment["cores"]
     return (
         f"Times at {shape(first)}, tokenisation included{_said(report).timed}; {len(first.samples)} samples in "
         f"{first.rounds} interleaved rounds, one process a candidate, {threads} thread{'s' * (threads != 1)} each, on "
-        f"{environment['cpu']} ({environment['cores']} cores). Ratios are candidate over baseline, with 95 % intervals."
+        f"{environment['cpu']} ({cores} core{'s' * (cores != 1)}). Ratios are candidate over baseline, with 95 % "
+        "intervals."
     )
 
 
