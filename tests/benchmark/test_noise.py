@@ -98,9 +98,10 @@ def test_who_lacks_a_core_is_told_from_what_others_took(
 
 
 def test_a_crowd_widens_the_noise() -> None:
-    assert crowded((0.9, 1.2), 0.0) == (0.9, 1.2)
-    assert crowded((0.9, 1.2), 0.25) == pytest.approx((0.675, 1.6))
-    assert crowded((0.9, 1.2), 1.0) == pytest.approx((0.09, 12.0))
+    assert crowded((0.9, 1.2), 0.0, 0.1) == (0.9, 1.2)
+    assert crowded((0.9, 1.2), 0.5, 1.0) == (0.9, 1.2)  # equals wait alike
+    assert crowded((0.9, 1.2), 0.5, 0.5) == pytest.approx((0.675, 1.6)) == crowded((0.9, 1.2), 0.5, 2.0)
+    assert crowded((0.9, 1.2), 1.0, 1e-9) == pytest.approx((0.09, 12.0))
 
 
 def test_governors_are_read_from_the_kernel(tmp_path: Path) -> None:

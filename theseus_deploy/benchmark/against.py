@@ -67,20 +67,22 @@ def compare(
     baseline: Candidate,
     candidates: Sequence[Candidate],
     noise: Interval,
+    crowding: float,
     seed: int,
 ) -> Against:
     """Compare ratios to the baseline with those that candidates of the same names had in the earlier report.
 
-    Intervals are widened by the noise floors of both reports; `noise` is that of now.
+    Intervals are widened by the noise of both reports; `noise` and `crowding` are those of now.
     """
     before = {one.name: one for one in earlier.candidates}
     then = earlier.environment["noise"]
-    low, high = crowded(then["interval"], then.get("crowding", 0.0))
     changes = []
     for one in candidates:
         if was := before.get(one.name):
             ours, theirs = (_rounds(one), _rounds(baseline)), (_rounds(was), _rounds(earlier.baseline))
-            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(noise).widened((1 / high, 1 / low))
+            now = crowded(noise, crowding, one.latency[0].ratio.p50)
+            low, high = crowded(then["interval"], then.get("crowding", 0.0), was.latency[0].ratio.p50)
+            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(now).widened((1 / high, 1 / low))
             changes.append(
                 Change(
                     candidate=one.name,

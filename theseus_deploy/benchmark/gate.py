@@ -32,9 +32,9 @@ class Evidence:
     change: Change | None = None
     crowding: float = 0.0
 
-    def floor(self, quantile: float) -> Interval:
-        """Return what equals may differ by."""
-        return crowded(self.noise[quantile], self.crowding)
+    def floor(self, quantile: float, ratio: float) -> Interval:
+        """Return by what the machine may have changed such a ratio."""
+        return crowded(self.noise[quantile], self.crowding, ratio)
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ class Rule:
 
 def _p50_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p50, ratio.interval).widened(evidence.floor(0.5))
+    return Estimate(ratio.p50, ratio.interval).widened(evidence.floor(0.5, ratio.p50))
 
 
 def _p95_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.floor(0.95))
+    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.floor(0.95, ratio.p95))
 
 
 def _regression_ratio(evidence: Evidence) -> Estimate:

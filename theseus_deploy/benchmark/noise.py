@@ -95,13 +95,14 @@ def crowding(others: Mapping[str, Any], threads: int, cores: int) -> float:
     return min(1.0, max(0.0, lacking) / working)
 
 
-def crowded(noise: Interval, crowding: float) -> Interval:
-    """Widen what equals may differ by where candidates lacked a core for a share of the time.
+def crowded(noise: Interval, crowding: float, ratio: float) -> Interval:
+    """Widen what equals may differ by where candidates lacked a core for a share of the time, for this ratio of times.
 
-    Two processes of one model lack it alike, and their ratio does not show it. Another model may lack it for all of
-    that share, or never: what takes less time than the kernel gives at once is seldom made to wait.
+    What takes less time than the kernel gives at once is seldom made to wait for a core, and what takes longer is. So
+    two processes of one model wait alike, which their ratio does not show, and a model that is ten times as fast may
+    have waited for none of that share.
     """
-    left = 1 - min(crowding, MOST_CROWDED)
+    left = 1 - min(crowding, MOST_CROWDED) * (1 - min(ratio, 1 / ratio))
     return noise[0] * left, noise[1] / left
 
 

@@ -26,7 +26,7 @@ from theseus_deploy.benchmark.latency import (
     shapes,
     summarise,
 )
-from theseus_deploy.benchmark.noise import crowded, crowding, governors, neighbours, remarks, snapshot
+from theseus_deploy.benchmark.noise import crowding, governors, neighbours, remarks, snapshot
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Paced, Sweep
 from theseus_deploy.benchmark.stats import Estimate
@@ -176,11 +176,7 @@ def _benchmark(
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
     working = environment["threads"] if baseline.device == "cpu" else 1
     crowd = crowding(measured.others, working, psutil.cpu_count() or environment["cores"])
-    against = (
-        compare(earlier, str(config.against), first, others, crowded(floor[0.5], crowd), config.seed)
-        if earlier
-        else None
-    )
+    against = compare(earlier, str(config.against), first, others, floor[0.5], crowd, config.seed) if earlier else None
     changes = {change.candidate: change for change in against.changes} if against else {}
     evidence = [
         Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name), crowd)
