@@ -5,6 +5,7 @@ import pytest
 
 from tests.plan.test_simulation import erlang_c
 from theseus_deploy.benchmark.report import Paced
+from theseus_deploy.errors import ConfigError
 from theseus_deploy.plan.arrivals import Load
 from theseus_deploy.plan.search import Outlook, Replication, look_ahead, replications, smallest_fleet
 from theseus_deploy.plan.service import Seconds, ServiceTimes
@@ -63,6 +64,13 @@ def test_the_start_is_not_counted_of_a_draw_and_is_of_a_log() -> None:
 
 def test_a_large_fleet_is_simulated_for_longer() -> None:
     assert len(replications(ServiceTimes({1: np.ones((1, 1))}, 1), Load(300.0), 1)[0].arrivals) == 33_000
+
+
+def test_a_load_beyond_all_fleets_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--qps 1e\+09 keeps [\d,]+ servers busy, and more than 2,000 are not simulated"
+    ):
+        smallest_fleet(exponential(10), Load(1e9), 0.0, 9.0, seed=1)
 
 
 @pytest.mark.slow

@@ -56,6 +56,9 @@ def test_the_terminal_shows_the_answer_first(found: Plan) -> None:
     assert lines[0].startswith("small (onnxruntime) holds 300 inputs/s within 40 ms at p99 on 6 cores; 10 with")
     assert max(map(len, lines)) <= 80
     assert "0.5 an hour for 2 cores" in shown(found)
+    assert "a process of 2 threads, a core each" in " ".join(shown(found).split())
+    crowd = replace(found, remarks=("Others kept 0.50 cores busy: stop them.",))
+    assert shown(crowd).splitlines()[-1].strip() == "Others kept 0.50 cores busy: stop them."
 
 
 def test_an_objective_that_only_some_hold() -> None:

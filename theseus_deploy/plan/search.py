@@ -8,11 +8,13 @@ from math import ceil
 import numpy as np
 
 from theseus_deploy.benchmark.stats import CONFIDENCE, Array, Estimate
+from theseus_deploy.errors import ConfigError
 from theseus_deploy.plan.arrivals import Load
 from theseus_deploy.plan.service import LEVELS, Seconds, ServiceTimes
 from theseus_deploy.plan.simulation import Fleet, settle
 
 REPLICATIONS = 20
+MOST_SERVERS = 2_000  # that a load may ask for at least: a fleet of as many takes minutes to simulate
 INPUTS = 10_000  # of a replication at least: 100 of them are beyond the p99
 TURNOVERS = 100  # of a replication at least: how often a fleet's inputs in service are replaced by others
 WARM_SHARE = 0.1  # of a replication, at its start: a queue that was empty is not yet what it will be
@@ -81,7 +83,16 @@ def smallest_fleet(
     None where no number is enough: the outlook is then that of as many as still help. In growing steps until a fleet
     holds, then by halving, since with more servers inputs wait less; beyond some number they wait for none, and each
     server is slower for its pauses.
+
+    Raises:
+        ConfigError: the load would take more servers than can be simulated.
     """
+    least = ceil(load.rate / times.capacity / MOST_LOADED)
+    if least > MOST_SERVERS:
+        raise ConfigError(
+            f"--qps {load.rate:g} keeps {least:,} servers busy, and more than {MOST_SERVERS:,} are not simulated; plan "
+            "for a part of it"
+        )
     runs = replications(times, load, seed)
 
     @cache
@@ -91,7 +102,6 @@ def smallest_fleet(
     def holds(servers: int) -> bool:
         return outlook(servers).p99.interval[1] <= p99
 
-    least = ceil(load.rate / times.capacity / MOST_LOADED)
     low, high = least - 1, least
     while not holds(high):
         if low >= least and outlook(high).p99.value >= outlook(low).p99.value:

@@ -36,12 +36,16 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """What was asked, at which mean rate, on which machine, and what every candidate needs, the cheapest first."""
+    """What was asked, at which mean rate, on which machine, and what every candidate needs, the cheapest first.
+
+    `remarks` are the report's own on what kept the machine from being quiet.
+    """
 
     config: PlanConfig
     qps: float
     machine: Mapping[str, Any]
     needs: tuple[Need, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -80,7 +84,8 @@ def plan(report: BenchmarkReport, config: PlanConfig, progress: Progress = SILEN
         for one, times in everyone:
             needs.append(_need(one, times, load, config, machine))
             tracker.advance(candidate=one.name)
-    return Plan(config, load.rate, machine, tuple(sorted(needs, key=_order)))
+    remarks = report.environment["noise"].get("remarks", ())
+    return Plan(config, load.rate, machine, tuple(sorted(needs, key=_order)), tuple(remarks))
 
 
 def _load(config: PlanConfig) -> Load:

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from theseus_deploy.benchmark.stats import Estimate
-from theseus_deploy.benchmark.views.words import digits, milliseconds, plain
+from theseus_deploy.benchmark.views.words import counted, digits, milliseconds, plain
 from theseus_deploy.configs import POISSON
 from theseus_deploy.plan.search import REPLICATIONS
 from theseus_deploy.plan.stage import HOURS_A_MONTH, Need, Plan
@@ -14,7 +14,7 @@ from theseus_deploy.plan.stage import HOURS_A_MONTH, Need, Plan
 def render(plan: Plan) -> RenderableType:
     """Return the plan as something rich prints."""
     parts: list[RenderableType] = [Text(_answer(plan)), Text(), _table(plan), Text()]
-    parts += [Text(line, style="dim") for line in (_method_line(plan), _price_line(plan)) if line]
+    parts += [Text(line, style="dim") for line in (_method_line(plan), _price_line(plan), *plan.remarks)]
     return Group(*parts)
 
 
@@ -24,7 +24,8 @@ def _answer(plan: Plan) -> str:
     if best.servers is None:
         return f"No candidate holds {objective}, on any number of cores: {_hopeless(best, plan)}"
     rivals = [f"{other.cores} with {plain(other.candidate)}" for other in others if other.cores][-1:]
-    return f"{plain(best.candidate)} holds {objective} on {best.cores} cores{''.join(f'; {one}' for one in rivals)}."
+    cores = "; ".join([counted(best.cores or 0, "core"), *rivals])
+    return f"{plain(best.candidate)} holds {objective} on {cores}."
 
 
 def _hopeless(need: Need, plan: Plan) -> str:
@@ -56,11 +57,11 @@ def _table(plan: Plan) -> Table:
 
 
 def _method_line(plan: Plan) -> str:
-    config, threads = plan.config, plan.machine["threads"]
+    config, threads = plan.config, counted(plan.machine["threads"], "thread")
     arrivals = "Poisson" if config.arrivals == POISSON else f"replayed ({plain(config.arrivals)})"
     none = " Where no number of servers is enough there is none, and times are of as many as still help."
     return (
-        f"A server is a process of {threads} threads on as many cores of {plan.machine['cpu']}; it takes up to "
+        f"A server is a process of {threads}, a core each, on {plan.machine['cpu']}; it takes up to "
         f"{plan.needs[0].max_batch} inputs, waits {config.batch_window_ms:g} ms for them and spends "
         f"{config.overhead_ms:g} ms on them beside what was measured; the way to it and back takes "
         f"{config.network_ms:g} ms. {REPLICATIONS} simulations "
@@ -73,7 +74,7 @@ def _price_line(plan: Plan) -> str:
     price, cores = plan.config.price_per_hour, plan.machine["cores"]
     if price is None:
         return "Give --price-per-hour, that of this machine, for the cost."
-    return f"Cost: {price:g} an hour for {cores} cores, {HOURS_A_MONTH} hours a month, no spare servers."
+    return f"Cost: {price:g} an hour for {counted(cores, 'core')}, {HOURS_A_MONTH} hours a month, no spare servers."
 
 
 def _ms(estimate: Estimate) -> str:

@@ -74,6 +74,11 @@ def milliseconds(seconds: float) -> str:
     return digits(seconds * 1e3)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write how many there are, in the plural where it is not one."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def megabytes(count: int) -> str:
     """Write bytes as megabytes of 10^6 bytes, three significant digits."""
     return digits(count / 1e6)
@@ -250,7 +255,7 @@ def verdict_line(report: BenchmarkReport) -> str:
         verdict: sum(gate.verdict == verdict for gate in report.gates) for verdict in ("fail", "inconclusive", "pass")
     }
     parts = [f"{number} {_VERBS[verdict]}" for verdict, number in count.items() if number]
-    return f"{len(report.gates)} gate{'s' * (len(report.gates) != 1)}: {', '.join(parts)}."
+    return f"{counted(len(report.gates), 'gate')}: {', '.join(parts)}."
 
 
 def winner_line(report: BenchmarkReport) -> str:
@@ -415,12 +420,11 @@ def undecided_lines(report: BenchmarkReport) -> list[str]:
 def method_line(report: BenchmarkReport) -> str:
     """Say how it was measured."""
     environment, first = report.environment, report.baseline.latency[0]
-    threads, cores = environment["threads"], environment["cores"]
+    threads, cores = (counted(environment[noun], noun[:-1]) for noun in ("threads", "cores"))
     return (
         f"Times at {shape(first)}, tokenisation included{_said(report).timed}; {len(first.samples)} samples in "
-        f"{first.rounds} interleaved rounds, one process a candidate, {threads} thread{'s' * (threads != 1)} each, on "
-        f"{environment['cpu']} ({cores} core{'s' * (cores != 1)}). Ratios are candidate over baseline, with 95 % "
-        "intervals."
+        f"{first.rounds} interleaved rounds, one process a candidate, {threads} each, on "
+        f"{environment['cpu']} ({cores}). Ratios are candidate over baseline, with 95 % intervals."
     )
 
 
