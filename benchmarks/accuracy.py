@@ -66,25 +66,30 @@ class Arm:
 
 
 SHIPPED = CompressConfig()
-FAITHFUL = replace(SHIPPED, init="bottom", decay="linear")  # as in the official code
+ALONE = replace(SHIPPED, method="theseus")  # with nothing but the task's loss
+FAITHFUL = replace(ALONE, init="bottom", decay="linear")  # as in the official code
 WHOLE = replace(FAITHFUL, thaw="all")
 ARMS: dict[str, Arm] = {
-    "theseus": Arm(SHIPPED),
-    "theseus, init bottom": Arm(replace(SHIPPED, init="bottom")),
-    "theseus, init first": Arm(replace(SHIPPED, init="first")),
-    "theseus, init last": Arm(replace(SHIPPED, init="last")),
-    "theseus, decay linear": Arm(replace(SHIPPED, decay="linear")),
-    "theseus, decay none": Arm(replace(SHIPPED, decay="none")),
-    "theseus, thaw head": Arm(replace(SHIPPED, thaw="head")),
-    "theseus, thaw all": Arm(replace(SHIPPED, thaw="all")),
-    "theseus, until 0.25": Arm(replace(SHIPPED, replace_until=0.25)),
-    "theseus, until 0.75": Arm(replace(SHIPPED, replace_until=0.75)),
-    "theseus, constant 0.5": Arm(replace(SHIPPED, schedule="constant", base_rate=0.5)),
-    "theseus, anti-curriculum": Arm(replace(SHIPPED, schedule="anti")),
+    "theseus+distill": Arm(SHIPPED),
+    "theseus+distill, init bottom": Arm(replace(SHIPPED, init="bottom")),
+    "theseus+distill, init last": Arm(replace(SHIPPED, init="last")),
+    "theseus+distill, alpha 0.9": Arm(replace(SHIPPED, alpha=0.9)),
+    "theseus+distill, until 0.25": Arm(replace(SHIPPED, replace_until=0.25)),
+    "theseus+distill, thaw head": Arm(replace(SHIPPED, thaw="head")),
+    "theseus+distill, thaw all": Arm(replace(SHIPPED, thaw="all")),
+    "theseus": Arm(ALONE),
+    "theseus, init bottom": Arm(replace(ALONE, init="bottom")),
+    "theseus, init first": Arm(replace(ALONE, init="first")),
+    "theseus, init last": Arm(replace(ALONE, init="last")),
+    "theseus, decay linear": Arm(replace(ALONE, decay="linear")),
+    "theseus, decay none": Arm(replace(ALONE, decay="none")),
+    "theseus, thaw head": Arm(replace(ALONE, thaw="head")),
+    "theseus, thaw all": Arm(replace(ALONE, thaw="all")),
+    "theseus, until 0.25": Arm(replace(ALONE, replace_until=0.25)),
+    "theseus, until 0.75": Arm(replace(ALONE, replace_until=0.75)),
+    "theseus, constant 0.5": Arm(replace(ALONE, schedule="constant", base_rate=0.5)),
+    "theseus, anti-curriculum": Arm(replace(ALONE, schedule="anti")),
     "theseus, official": Arm(FAITHFUL),
-    "theseus+distill": Arm(replace(SHIPPED, method="theseus+distill")),
-    "theseus+distill, thaw head": Arm(replace(SHIPPED, method="theseus+distill", thaw="head")),
-    "theseus+distill, thaw all": Arm(replace(SHIPPED, method="theseus+distill", thaw="all")),
     "truncate, as shipped": Arm(replace(SHIPPED, method="truncate")),
     "truncate": Arm(replace(FAITHFUL, method="truncate")),
     "truncate, thaw all": Arm(replace(WHOLE, method="truncate")),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from benchmarks.accuracy_table import choose, score, summarise
+from benchmarks.accuracy_table import HELD_OUT, OURS, choose, score, summarise
 
 ROWS = 400
 DRAW = np.random.default_rng(0)
@@ -49,20 +49,20 @@ def test_scores_of_resamples_are_those_of_scikit_learn() -> None:
 
 def test_the_learning_rate_is_chosen_where_nobody_reports() -> None:
     runs = [
-        run("theseus", 1, errors=10, lr=1e-4, validation=0.6),
-        run("theseus", 1, errors=90, lr=2e-4, validation=0.7),
+        run(OURS, 1, errors=10, lr=1e-4, validation=0.6),
+        run(OURS, 1, errors=90, lr=2e-4, validation=0.7),
     ]
-    assert choose(runs, "mrpc")["theseus"].runs[0]["lr"] == 2e-4
+    assert choose(runs, "mrpc")[OURS].runs[0]["lr"] == 2e-4
 
 
 def test_a_learning_rate_that_lacks_seeds_is_not_chosen() -> None:
-    runs = [run("theseus", seed, errors=10, validation=0.6) for seed in (1, 2)]
-    runs.append(run("theseus", 1, errors=90, lr=2e-4, validation=0.9))
-    assert [one["lr"] for one in choose(runs, "mrpc")["theseus"].runs] == [1e-4, 1e-4]
+    runs = [run(OURS, seed, errors=10, validation=0.6) for seed in (1, 2)]
+    runs.append(run(OURS, 1, errors=90, lr=2e-4, validation=0.9))
+    assert [one["lr"] for one in choose(runs, "mrpc")[OURS].runs] == [1e-4, 1e-4]
 
 
 def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
-    runs = [run("theseus", seed, errors=40, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
+    runs = [run(OURS, seed, errors=40, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
     runs += [run("truncate", seed, errors=100, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
     runs += [run("distill", seed, errors=40, task=task) for seed in (1, 2, 3) for task in ("mrpc", "cola")]
     truths = {task: {"truth": pack(TRUTH)} for task in ("mrpc", "cola")}
@@ -70,26 +70,34 @@ def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
     cola, mrpc = found["tasks"]
     arms = {arm["arm"]: arm for arm in mrpc["arms"]}
     assert (cola["metric"], mrpc["metric"]) == ("matthews", "accuracy")
-    assert arms["theseus"]["ahead"] is None
-    assert arms["theseus"]["retained"] == pytest.approx(0.9 / 0.9)
+    assert arms[OURS]["ahead"] is None
+    assert arms[OURS]["retained"] == pytest.approx(0.9 / 0.9)
     assert arms["truncate"]["ahead"]["value"] == pytest.approx(0.15)
     low, high = arms["truncate"]["ahead"]["interval"]
     assert 0.1 < low < 0.15 < high < 0.2
     assert arms["distill"]["ahead"] == {"value": 0.0, "interval": pytest.approx((0.0, 0.0), abs=0.05)}
     means = {one["arm"]: one for one in found["mean"]}
     assert means["truncate"]["ahead"]["interval"][0] > 0
-    assert means["theseus"]["tasks"] == 2
+    assert means[OURS]["tasks"] == 2
 
 
 def test_a_lead_is_of_the_seeds_that_both_have() -> None:
-    runs = [run("theseus", 1, errors=40), run("theseus", 2, errors=80), run("truncate", 2, errors=100)]
+    runs = [run(OURS, 1, errors=40), run(OURS, 2, errors=80), run("truncate", 2, errors=100)]
     (task,) = summarise(runs, {"mrpc": {"truth": pack(TRUTH)}})["tasks"]
     assert next(arm["ahead"]["value"] for arm in task["arms"] if arm["arm"] == "truncate") == pytest.approx(20 / ROWS)
 
 
 def test_rows_are_resampled_together() -> None:
     """Two arms that err on the same rows differ with certainty, however few rows there are."""
-    runs = [run("theseus", 1, errors=40), run("truncate", 1, errors=41)]
+    runs = [run(OURS, 1, errors=40), run("truncate", 1, errors=41)]
     (task,) = summarise(runs, {"mrpc": {"truth": pack(TRUTH)}})["tasks"]
     low, high = next(arm["ahead"]["interval"] for arm in task["arms"] if arm["arm"] == "truncate")
     assert 0 <= low <= 1 / ROWS <= high <= 5 / ROWS
+
+
+def test_what_was_held_out_has_no_part_in_the_mean() -> None:
+    tasks = ("mrpc", HELD_OUT[0])
+    runs = [run(OURS, 1, errors=errors, task=task) for task, errors in zip(tasks, (40, 80), strict=True)]
+    found = summarise(runs, {task: {"truth": pack(TRUTH)} for task in tasks})
+    assert [task["held_out"] for task in found["tasks"]] == [False, True]
+    assert [(one["tasks"], one["retained"]) for one in found["mean"]] == [(1, pytest.approx(1.0))]
