@@ -122,6 +122,7 @@ def start(tiny_bert: Path, corpus: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_a_killed_compress_resumes_and_ends_bit_equal(tiny_bert: Path, corpus: Path, tmp_path: Path) -> None:
     killed = start(tiny_bert, corpus, tmp_path / "killed")
     partial = tmp_path / "killed.partial"

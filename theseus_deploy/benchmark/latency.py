@@ -28,7 +28,7 @@ WARM_SHARE = 0.15  # of a shape's time, for all workers together
 WARM_BATCHES = 8
 SECONDS_AN_HOUR = 3600
 LOADS = (0.1, 0.25, 0.5, 0.75)  # shares of the time in which a process has work
-PACED = (5, 1000)  # inputs at each load, at least and at most
+PACED = (3, 1000)  # inputs at each load, at least and at most
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
 
