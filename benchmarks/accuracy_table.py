@@ -3,15 +3,15 @@
     python benchmarks/accuracy_table.py
 
 Reads `benchmarks/results/accuracy.jsonl` and `accuracy_tasks.json`, and writes `accuracy.json`. Of every arm the
-learning rate is chosen by the mean over seeds on the validation rows, the same grid for all; the rows that are reported
-have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a paired bootstrap, which
-draws rows and seeds, the same ones for both.
+learning rate is chosen on the validation rows, by the mean over the seeds that all its rates have; the rows that are
+reported have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a paired bootstrap,
+which draws rows and seeds, the same ones for both.
 """
 
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +26,12 @@ from theseus_deploy.benchmark.stats import Estimate
 RESULTS = Path(__file__).resolve().parent / "results"
 RUNS, TRUTH, RESULT = (RESULTS / name for name in ("accuracy.jsonl", "accuracy_tasks.json", "accuracy.json"))
 OURS = "theseus+distill"
-HELD_OUT = ("reviews",)  # nothing was chosen on it, and no mean has it
+HELD_OUT = ("reviews", "elections")  # nothing was chosen on them
 JUDGED_BY = {"cola": "matthews"}  # the others by accuracy
 RESAMPLES, CHUNK, SEED = 2_000, 200, 1
 TAILS = (0.025, 0.975)
 Array = NDArray[np.float64]
+Kept = tuple[float, float, Array]  # an arm's share of the predecessor's score, and how far ours is ahead, resampled too
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Arm:
         """Return what the runs predicted, (rows, seeds)."""
         return np.stack([unpack(run["predictions"]) for run in self.runs], axis=1).astype(np.float64)
 
-    def mean(self, split: str) -> float:
-        """Return the mean score over seeds."""
-        return float(np.mean([run[split][self.metric] for run in self.runs]))
+    def mean(self, split: str, seeds: Container[int] | None = None) -> float:
+        """Return the mean score over these seeds, or all."""
+        runs = [run for run in self.runs if seeds is None or run["seed"] in seeds]
+        return float(np.mean([run[split][self.metric] for run in runs]))
 
     def to_json(self, ahead: Estimate | None) -> dict[str, Any]:
         """Return a row of the table."""
@@ -74,16 +76,19 @@ class Arm:
 
 
 def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
-    """Take every arm of a task at the learning rate that is best on the validation rows."""
+    """Take every arm of a task at the learning rate that is best on the validation rows, over the seeds that all have.
+
+    So a grid may be laid on one seed, and the others run at the rate it chose.
+    """
     grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
     for run in sorted(runs, key=lambda run: int(run["seed"])):
         if run["task"] == task:
             grouped.setdefault(run["arm"], {}).setdefault(run["lr"], []).append(run)
     found = {}
     for name, rates in grouped.items():
-        seeds = max(len(runs) for runs in rates.values())
-        whole = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values() if len(runs) == seeds]
-        found[name] = max(whole, key=lambda arm: arm.mean("validation"))
+        arms = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values()]
+        shared = set.intersection(*({run["seed"] for run in arm.runs} for arm in arms))
+        found[name] = max(arms, key=lambda arm: arm.mean("validation", shared))
     return found
 
 
@@ -136,40 +141,36 @@ def estimate(value: float, resampled: Array) -> Estimate:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]], truths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Compare the arms on every task, and in the mean over the tasks that both were run on,
-    but for those held out."""
-    tasks, ahead, retained = [], dict[str, list[tuple[float, Array]]](), dict[str, list[float]]()
+    """Compare the arms on every task, and in the mean: over the tasks that settings were chosen on, and the others."""
+    tasks, kept = [], dict[bool, dict[str, list[Kept]]]({False: {}, True: {}})
     for task in sorted({run["task"] for run in runs}):
-        arms, truth = choose(runs, task), unpack(truths[task]["truth"]).astype(np.float64)
+        arms, truth, held_out = choose(runs, task), unpack(truths[task]["truth"]).astype(np.float64), task in HELD_OUT
         ours = arms[OURS]
         predecessor = {split: ours.mean(f"predecessor_{split}") for split in ("validation", "test")}
         rows = []
         for arm in sorted(arms.values(), key=lambda arm: -arm.mean("test")):
             found = lead(ours, arm, truth)
-            if task not in HELD_OUT:
-                ahead.setdefault(arm.name, []).append(found)
-                retained.setdefault(arm.name, []).append(arm.mean("test") / predecessor["test"])
+            kept[held_out].setdefault(arm.name, []).append((arm.mean("test") / predecessor["test"], *found))
             rows.append(arm.to_json(None if arm is ours else estimate(*found)))
-        about = {
-            "task": task,
-            "metric": ours.metric,
-            "rows": len(truth),
-            "predecessor": predecessor,
-            "held_out": task in HELD_OUT,
-        }
-        tasks.append({**about, "arms": rows})
-    means = []
-    for name, leads in ahead.items():
-        values, draws = zip(*leads, strict=True)
-        mean = None if name == OURS else asdict(estimate(float(np.mean(values)), np.mean(draws, axis=0)))
-        shares = retained[name]
-        means.append({"arm": name, "tasks": len(shares), "retained": float(np.mean(shares)), "ahead": mean})
+        about = {"task": task, "metric": ours.metric, "rows": len(truth), "held_out": held_out}
+        tasks.append({**about, "predecessor": predecessor, "arms": rows})
     return {
         "runs": len(runs),
         "machine": runs[0]["machine"],
         "tasks": tasks,
-        "mean": sorted(means, key=lambda one: -one["retained"]),
+        "mean": average(kept[False]),
+        "held_out_mean": average(kept[True]),
     }
+
+
+def average(kept: Mapping[str, Sequence[Kept]]) -> list[dict[str, Any]]:
+    """Average every arm over its tasks, the best first."""
+    means = []
+    for name, found in kept.items():
+        shares, leads, draws = zip(*found, strict=True)
+        ahead = None if name == OURS else asdict(estimate(float(np.mean(leads)), np.mean(draws, axis=0)))
+        means.append({"arm": name, "tasks": len(shares), "retained": float(np.mean(shares)), "ahead": ahead})
+    return sorted(means, key=lambda one: -one["retained"])
 
 
 def main() -> None:

