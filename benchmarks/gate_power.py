@@ -25,7 +25,7 @@ import numpy as np
 
 from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.report import BenchmarkReport
-from theseus_deploy.benchmark.stage import benchmark_paths
+from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.benchmark.stats import share
 from theseus_deploy.builtin import minilm
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
@@ -92,7 +92,7 @@ def compare(bundles: Mapping[str, Path], machine: str, seed: int) -> list[dict[s
     start = time.perf_counter()
     with neighbour(machine):
         baseline, slower = str(bundles["baseline"]), str(bundles["slower"])
-        report = benchmark_paths([baseline, slower], baseline, DATA, None, None, config)
+        report = BenchmarkRequest(candidates=[baseline, slower], baseline=baseline, data=DATA, config=config).run()
     seconds = time.perf_counter() - start
     return [
         {"seed": seed, "machine": machine, "kind": kind, "seconds": round(seconds, 2), **_found(report, place)}

@@ -28,7 +28,7 @@ import numpy as np
 
 from theseus_deploy.artifact import Artifact, write_atomically
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.stage import benchmark_paths
+from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.benchmark.stats import Estimate, median_ratio
 from theseus_deploy.compress.modules import truncate
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
@@ -125,7 +125,8 @@ def measure(name: str, place: Path, arguments: argparse.Namespace) -> dict[str, 
             },
             "latency",
         )  # fmt: skip
-        reports.append(benchmark_paths(list(map(str, folders)), str(original), DATA, None, None, config, progress))
+        asked = BenchmarkRequest(candidates=list(map(str, folders)), baseline=str(original), data=DATA, config=config)
+        reports.append(asked.run(progress))
     timed, ours = reports[0], find(reports[0], "successor-int8", "onnxruntime")
     return {
         "environments": [report.environment for report in reports],

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from theseus_deploy.artifact import write_atomically
-from theseus_deploy.benchmark.stage import benchmark_paths
+from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.builtin import minilm
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
@@ -105,7 +105,7 @@ def make(place: Path) -> dict[str, Path]:
 def by_theseus(candidates: Mapping[str, Path]) -> dict[str, tuple[float, tuple[float, float]]]:
     """Return each candidate's ratio to the first and its interval, as `theseus benchmark` finds them."""
     baseline, *others = map(str, candidates.values())
-    report = benchmark_paths(others, baseline, DATA, None, None, CONFIG)
+    report = BenchmarkRequest(candidates=others, baseline=baseline, data=DATA, config=CONFIG).run()
     ratios = (one.latency[0].ratio for one in report.candidates)
     return {name: (ratio.p50, ratio.interval) for name, ratio in zip(list(candidates)[1:], ratios, strict=True)}
 

@@ -1,11 +1,11 @@
 """A recipe -> the stages in order. A stage whose inputs and configuration have not changed is not run again."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from theseus_deploy import glue
 from theseus_deploy.artifact import Artifact
@@ -14,6 +14,9 @@ from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
 from theseus_deploy.errors import ConfigError, ExportError, suggest
 from theseus_deploy.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from theseus_deploy.benchmark.stage import BenchmarkRequest
 
 C = TypeVar("C", bound=Config)
 
@@ -192,49 +195,44 @@ def _benchmark(
     files: tuple[Path, ...],
     progress: Progress,
 ) -> BenchmarkReport:
-    from theseus_deploy.benchmark.stage import request
+    from theseus_deploy.benchmark.stage import BenchmarkRequest
     from theseus_deploy.benchmark.views import save
 
+    asked = BenchmarkRequest(
+        candidates=candidates, baseline=baseline, data=recipe.data, config=config, text=recipe.text, label=recipe.label
+    )
     if all(path.is_file() for path in files):
         report = BenchmarkReport.open(files[0])
-        if report.request == request(candidates, baseline, recipe.data, recipe.text, recipe.label, config):
+        if report.request == asked.identity():
             progress.say("nothing changed, kept")
             return report
-    report = benchmark_with_reference(candidates, baseline, recipe.data, recipe.text, recipe.label, config, progress)
+    report = benchmark_with_reference(asked, progress)
     save(report, files)
     return report
 
 
-def benchmark_with_reference(
-    candidates: Sequence[str],
-    baseline: str,
-    data: str,
-    text: tuple[str, ...] | None,
-    label: str | None,
-    config: BenchmarkConfig,
-    progress: Progress = SILENT,
-) -> BenchmarkReport:
+def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SILENT) -> BenchmarkReport:
     """Benchmark, with the baseline in the bundles' runtime as well, unless a candidate is that or nobody wants it.
 
     Raises:
-        TheseusError: as `benchmark.stage.benchmark_paths`, and what keeps the baseline from being exported.
+        TheseusError: as `benchmark.stage.benchmark`, and what keeps the baseline from being exported.
     """
     from theseus_deploy.benchmark.contender import lacks_reference
-    from theseus_deploy.benchmark.stage import benchmark_paths, check_request
     from theseus_deploy.export.stage import export_checkpoint
 
+    baseline, config = asked.baseline, asked.config
+    if not lacks_reference(asked.candidates, baseline, config):
+        return asked.run(progress)
+    asked.check()
+    progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
     with TemporaryDirectory() as place:
-        references = []
-        if lacks_reference(candidates, baseline, config):
-            check_request(candidates, baseline, data, text, label, config)
-            progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
-            folder = Path(place) / f"{Path(baseline).resolve().name}-onnx-fp32"
-            wanted = ExportConfig(seed=config.seed, threads=config.threads)
-            try:
-                references = [str(export_checkpoint(baseline, folder, wanted, progress=progress).path)]
-            except ExportError as error:
-                raise ExportError(f"{error}; or leave the exported baseline out with --no-reference") from error
-        return benchmark_paths(candidates, baseline, data, text, label, config, progress, references)
+        folder = Path(place) / f"{Path(baseline).resolve().name}-onnx-fp32"
+        wanted = ExportConfig(seed=config.seed, threads=config.threads)
+        try:
+            export_checkpoint(baseline, folder, wanted, progress=progress)
+        except ExportError as error:
+            raise ExportError(f"{error}; or leave the exported baseline out with --no-reference") from error
+        return replace(asked, references=[str(folder)]).run(progress)
 
 
 def _columns(value: Any) -> tuple[str, ...] | None:

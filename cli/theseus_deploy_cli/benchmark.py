@@ -109,6 +109,7 @@ def command(
 
         theseus benchmark bundle --baseline predecessor --data reviews/ --max-p50-ratio 0.5 --report report.html
     """
+    from theseus_deploy.benchmark.stage import BenchmarkRequest
     from theseus_deploy.benchmark.views import check_suffixes, save
     from theseus_deploy.pipeline import benchmark_with_reference
 
@@ -116,9 +117,10 @@ def command(
     numbers = {name: opt.numbers(value, f"--{name.replace('_', '-')}") for name, value in lists.items()}
     config = opt.config_from(BenchmarkConfig, {**locals(), **numbers})
     check_suffixes(report or [])
-    found = benchmark_with_reference(
-        candidates, baseline, data, opt.words(text), label, config, console.progress(quiet)
+    asked = BenchmarkRequest(
+        candidates=candidates, baseline=baseline, data=data, config=config, text=opt.words(text), label=label
     )
+    found = benchmark_with_reference(asked, console.progress(quiet))
     try:
         save(found, report or [])
     finally:  # a disk that is full takes the files, not what was found

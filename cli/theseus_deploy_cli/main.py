@@ -1,6 +1,7 @@
 """The program `theseus`: its commands, and what its exit codes mean."""
 
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -56,6 +57,7 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.showwarning = _warn
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job leaves as little behind as Ctrl-C
     try:
         code = app(standalone_mode=False)
     except TheseusError as error:

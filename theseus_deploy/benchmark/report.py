@@ -256,7 +256,7 @@ class BenchmarkReport:
 
     @property
     def request(self) -> dict[str, Any]:
-        """Return all that this report depends on but the machine, as `benchmark.stage.request` puts it."""
+        """Return all that this report depends on but the machine, as `BenchmarkRequest.identity` puts it."""
         folders = [one.sha256 for one in (self.baseline, *self.candidates) if one.role == "candidate"]
         return {"folders": folders, "data": self.data["sha256"], "config": dict(self.config)}
 

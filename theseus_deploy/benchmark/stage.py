@@ -1,87 +1,65 @@
 """Stage 3: candidates, a baseline and data in, a report out."""
 
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from theseus_deploy.benchmark.accuracy import Answers, logits_of, loyalty
+from theseus_deploy.benchmark.accuracy import Answers, loyalty
 from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
 from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.disagreement import disagreement
 from theseus_deploy.benchmark.gate import QUANTILES, Evidence, check_gates, judge, latency_limits
-from theseus_deploy.benchmark.latency import (
-    CONTROL,
-    Limits,
-    Shape,
-    Timings,
-    measure,
-    measure_paced,
-    shapes,
-    summarise,
-)
-from theseus_deploy.benchmark.noise import crowding, governors, neighbours, remarks, snapshot
-from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Paced, Sweep
+from theseus_deploy.benchmark.latency import CONTROL, Timings, shapes, summarise
+from theseus_deploy.benchmark.noise import crowding, governors, remarks
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Sweep
+from theseus_deploy.benchmark.session import Measured, Session
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, Split, open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
-from theseus_deploy.tasks import Array, Reference, Task
-
-PACED_SHARE = 0.1  # of the time for all timing: how fast a process is that has pauses
-FIRST_SHAPE = 2.0  # its share of the time in shares of another shape's: gates are decided there
+from theseus_deploy.tasks import Reference, Task
 
 
-def check_request(
-    candidates: Sequence[str],
-    baseline: str,
-    data: str,
-    text: tuple[str, ...] | None,
-    label: str | None,
-    config: BenchmarkConfig,
-) -> None:
-    """Refuse what `benchmark_paths` refuses before it starts a process: for callers that have work to do before it."""
-    contenders = line_up(baseline, candidates, config)
-    _prepare(contenders, open_data(data, text, label, contenders[0].task), config)
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRequest:
+    """What a benchmark is asked for, by name: candidates, their baseline, and data with its columns.
 
+    References are measured as candidates are, and judged by no gate.
+    """
 
-def benchmark_paths(
-    candidates: Sequence[str],
-    baseline: str,
-    data: str,
-    text: tuple[str, ...] | None,
-    label: str | None,
-    config: BenchmarkConfig,
-    progress: Progress = SILENT,
-    references: Sequence[str] = (),
-) -> BenchmarkReport:
-    """Open the data with the baseline's columns, and benchmark; references are measured, and judged by no gate."""
-    contenders = line_up(baseline, candidates, config, references)
-    return _benchmark(contenders, open_data(data, text, label, contenders[0].task), config, progress)
+    candidates: Sequence[str]
+    baseline: str
+    data: str
+    config: BenchmarkConfig
+    text: tuple[str, ...] | None = None
+    label: str | None = None
+    references: Sequence[str] = ()
 
+    def open(self) -> tuple[list[Contender], Corpus]:
+        """Find and check the models, the baseline first, and open the data with the baseline's columns."""
+        contenders = line_up(self.baseline, self.candidates, self.config, self.references)
+        return contenders, open_data(self.data, self.text, self.label, contenders[0].task)
 
-def request(
-    candidates: Sequence[str],
-    baseline: str,
-    data: str,
-    text: tuple[str, ...] | None,
-    label: str | None,
-    config: BenchmarkConfig,
-) -> dict[str, Any]:
-    """Put together all that a report depends on but the machine: equal to the `request` of a report that answers it."""
-    contenders = line_up(baseline, candidates, config)
-    corpus = open_data(data, text, label, contenders[0].task)
-    folders = [one.sha256 for one in contenders if one.role == "candidate"]
-    return {"folders": folders, "data": corpus.sha256, "config": config.to_json()}
+    def check(self) -> None:
+        """Refuse what `run` refuses before it starts a process: for callers that have work to do before it."""
+        _prepare(*self.open(), self.config)
+
+    def run(self, progress: Progress = SILENT) -> BenchmarkReport:
+        """Benchmark, as `benchmark` does."""
+        return _benchmark(*self.open(), self.config, progress)
+
+    def identity(self) -> dict[str, Any]:
+        """Put together all that a report depends on but the machine: `request` of a report that answers this."""
+        contenders, corpus = self.open()
+        folders = [one.sha256 for one in contenders if one.role == "candidate"]
+        return {"folders": folders, "data": corpus.sha256, "config": self.config.to_json()}
 
 
 def benchmark(
@@ -118,22 +96,6 @@ class _Prepared:
     earlier: BenchmarkReport | None
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What the workers answered: the times of each shape, and by worker those after pauses, load, memory and logits.
-
-    `sweep` has the times of the first shape by the number of threads, `others` what was busy beside the workers.
-    """
-
-    timings: list[Timings]
-    sweep: dict[int, Timings]
-    others: dict[str, Any]
-    paced: dict[str, tuple[Paced, ...]]
-    loaded: dict[str, dict[str, Any]]
-    memory: dict[str, int]
-    logits: dict[str, Array]
-
-
 def _prepare(contenders: list[Contender], corpus: Corpus, config: BenchmarkConfig) -> _Prepared:
     split = corpus.for_scoring().sample(config.max_rows)
     task = contenders[0].task.reading(corpus.text, corpus.label, corpus.metric)
@@ -166,7 +128,7 @@ def _benchmark(
         for one in contenders[1:]
         if one.role == "candidate"
     }
-    measured = _measure(contenders, split, config, environment["threads"], limits, progress)
+    measured = Session(contenders, split, config, environment["threads"], progress).measure(limits)
     answers = {name: Answers(prepared.task, prepared.references, logits) for name, logits in measured.logits.items()}
     first, *others = (
         _candidate(contender, baseline, answers, measured, split, config, environment["threads"])
@@ -220,56 +182,11 @@ def _price(config: BenchmarkConfig, cores: int | None) -> float | None:
     return config.price_per_hour * min(1.0, cores / this_machine().cores)
 
 
-def _measure(
-    contenders: list[Contender],
-    split: Split,
-    config: BenchmarkConfig,
-    threads: int,
-    limits: Limits,
-    progress: Progress,
-) -> _Measured:
-    baseline, todo = contenders[0], shapes(config)
-    others = [count for count in sorted(set(config.threads_sweep)) if count != threads]
-    budget = _Budget(config.max_seconds * (1 - PACED_SHARE), [FIRST_SHAPE] + [1.0] * (len(todo) - 1 + len(others)))
-    with ExitStack() as stack:
-        # The control comes first: it reads every shared library from the disk, so that no load time pays for that.
-        control, _ = _start(stack, replace(baseline, name=CONTROL), split, config, threads, progress)
-        started = [_start(stack, contender, split, config, threads, progress) for contender in contenders]
-        workers = [worker for worker, _ in started]
-        before = snapshot()
-        timings = _time(workers, control, baseline.name, todo, split, config, budget, limits, progress)
-        busy = neighbours(before, snapshot())
-        each = config.max_seconds * PACED_SHARE / len(workers)
-        paced = {worker.name: measure_paced(worker, split, config.seed, each) for worker in workers}
-        loaded = {worker.name: answer for worker, answer in started}
-        memory = {worker.name: int(worker.ask("memory")["peak_rss_bytes"]) for worker in workers}
-        logits = {worker.name: logits_of(worker, split, progress) for worker in workers}
-    sweep = {count: _sweep(contenders, count, todo[0], split, config, budget, progress) for count in others}
-    if config.threads_sweep:
-        sweep[threads] = timings[0]
-    return _Measured(timings, dict(sorted(sweep.items())), busy, paced, loaded, memory, logits)
-
-
-class _Budget:
-    """The seconds for all timing, dealt out by weight: what one measurement leaves, the later ones share."""
-
-    def __init__(self, seconds: float, weights: Sequence[float]) -> None:
-        self._left, self._weights = seconds, list(weights)
-
-    @contextmanager
-    def share(self) -> Iterator[float]:
-        """Give the next measurement its seconds, and count what it takes."""
-        start = time.perf_counter()
-        yield max(1.0, self._left) * self._weights[0] / sum(self._weights)
-        self._left -= time.perf_counter() - start
-        self._weights.pop(0)
-
-
 def _candidate(
     contender: Contender,
     baseline: Contender,
     answers: Mapping[str, Answers],
-    measured: _Measured,
+    measured: Measured,
     split: Split,
     config: BenchmarkConfig,
     threads: int,
@@ -329,76 +246,6 @@ def _gpu_name() -> str:
     import torch
 
     return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "one that torch does not see"
-
-
-def _start(
-    stack: ExitStack,
-    contender: Contender,
-    split: Split,
-    config: BenchmarkConfig,
-    threads: int,
-    progress: Progress,
-) -> tuple[Worker, dict[str, Any]]:
-    progress.say(f"Loading {contender.name} in a process of its own")
-    worker = stack.enter_context(Worker(contender.name, threads))
-    loaded = worker.ask(
-        "load",
-        runtime=contender.runtime,
-        path=str(contender.path),
-        ref=contender.ref,
-        max_length=contender.task.max_length,
-        threads=threads,
-        device=contender.device,
-        precision=contender.precision,
-        cuda_graphs=config.cuda_graphs,
-    )
-    ready = time.perf_counter()
-    worker.ask("score", batches=[[split.texts[0]]])
-    answered = time.perf_counter()
-    return worker, {
-        **loaded, "load_seconds": ready - worker.started, "first_answer_seconds": answered - worker.started
-    }  # fmt: skip
-
-
-def _time(
-    workers: list[Worker],
-    control: Worker,
-    baseline: str,
-    todo: Sequence[Shape],
-    split: Split,
-    config: BenchmarkConfig,
-    budget: _Budget,
-    limits: Limits,
-    progress: Progress,
-) -> list[Timings]:
-    """Time every shape in its share of the time; the control takes part in the first and is ended."""
-    timings: list[Timings] = []
-    for shape in todo:
-        first = not timings
-        taking_part = [*workers, control] if first else workers
-        judged = limits if first else {}
-        with budget.share() as seconds:
-            timings.append(measure(taking_part, baseline, shape, split, config, seconds, judged, progress))
-        if first:
-            control.close()
-    return timings
-
-
-def _sweep(
-    contenders: list[Contender],
-    threads: int,
-    shape: Shape,
-    split: Split,
-    config: BenchmarkConfig,
-    budget: _Budget,
-    progress: Progress,
-) -> Timings:
-    """Time one shape in new processes of so many threads: thread pools take their size when they are made."""
-    progress.say(f"{threads} thread{'s' * (threads != 1)}")
-    with ExitStack() as stack:
-        workers = [_start(stack, contender, split, config, threads, progress)[0] for contender in contenders]
-        with budget.share() as seconds:
-            return measure(workers, contenders[0].name, shape, split, config, seconds, {}, progress)
 
 
 def _noise(timings: Timings, baseline: str, seed: int) -> dict[float, Estimate]:
