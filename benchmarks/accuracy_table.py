@@ -3,15 +3,15 @@
     python benchmarks/accuracy_table.py
 
 Reads `benchmarks/results/accuracy.jsonl` and `accuracy_tasks.json`, and writes `accuracy.json`. Of every arm the
-learning rate is chosen on the validation rows, by the mean over the seeds that all its rates have; the rows that are
-reported have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a paired bootstrap,
-which draws rows and seeds, the same ones for both.
+learning rate is chosen on the validation rows, by the mean over seeds, of the rates that were run on the most seeds;
+the rows that are reported have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a
+paired bootstrap, which draws rows and seeds, the same ones for both.
 """
 
 import base64
 import json
 import zlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,10 +53,9 @@ class Arm:
         """Return what the runs predicted, (rows, seeds)."""
         return np.stack([unpack(run["predictions"]) for run in self.runs], axis=1).astype(np.float64)
 
-    def mean(self, split: str, seeds: Container[int] | None = None) -> float:
-        """Return the mean score over these seeds, or all."""
-        runs = [run for run in self.runs if seeds is None or run["seed"] in seeds]
-        return float(np.mean([run[split][self.metric] for run in runs]))
+    def mean(self, split: str) -> float:
+        """Return the mean score over seeds."""
+        return float(np.mean([run[split][self.metric] for run in self.runs]))
 
     def to_json(self, ahead: Estimate | None) -> dict[str, Any]:
         """Return a row of the table."""
@@ -76,9 +75,9 @@ class Arm:
 
 
 def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
-    """Take every arm of a task at the learning rate that is best on the validation rows, over the seeds that all have.
+    """Take every arm of a task at the learning rate that is best on the validation rows, of those with the most seeds.
 
-    So a grid may be laid on one seed, and the others run at the rate it chose.
+    So a grid may be laid on one seed: the rate that it prefers is run on all seeds, and only then compared.
     """
     grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
     for run in sorted(runs, key=lambda run: int(run["seed"])):
@@ -86,9 +85,9 @@ def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
             grouped.setdefault(run["arm"], {}).setdefault(run["lr"], []).append(run)
     found = {}
     for name, rates in grouped.items():
-        arms = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values()]
-        shared = set.intersection(*({run["seed"] for run in arm.runs} for arm in arms))
-        found[name] = max(arms, key=lambda arm: arm.mean("validation", shared))
+        seeds = max(len(runs) for runs in rates.values())
+        whole = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values() if len(runs) == seeds]
+        found[name] = max(whole, key=lambda arm: arm.mean("validation"))
     return found
 
 
