@@ -17,8 +17,8 @@ from theseus_deploy.benchmark.gate import QUANTILES, Evidence, check_gates, judg
 from theseus_deploy.benchmark.latency import CONTROL, Timings, shapes, summarise
 from theseus_deploy.benchmark.noise import crowding, governors, remarks
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency, Sweep
-from theseus_deploy.benchmark.session import Measured, Session
 from theseus_deploy.benchmark.stats import Estimate
+from theseus_deploy.benchmark.trial import Measured, Trial
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, Split, open_data
 from theseus_deploy.errors import ConfigError, DataError
@@ -128,7 +128,7 @@ def _benchmark(
         for one in contenders[1:]
         if one.role == "candidate"
     }
-    measured = Session(contenders, split, config, environment["threads"], progress).measure(limits)
+    measured = Trial(contenders, split, config, environment["threads"], progress).measure(limits)
     answers = {name: Answers(prepared.task, prepared.references, logits) for name, logits in measured.logits.items()}
     first, *others = (
         _candidate(contender, baseline, answers, measured, split, config, environment["threads"])

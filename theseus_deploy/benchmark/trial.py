@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Session:
+class Trial:
     """Everything that is measured of some contenders, the baseline first, on the rows of a split."""
 
     contenders: Sequence[Contender]
