@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from theseus_deploy.artifact import Artifact
@@ -80,9 +79,6 @@ def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert (model.config.num_hidden_layers, model.num_parameters()) == (2, artifact.manifest.parameters)
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("the good film")["input_ids"][0] == 2
-    frozen = load_file(tiny_bert / "model.safetensors")
-    for name, weight in load_file(tmp_path / "out" / "model.safetensors").items():
-        assert (weight == frozen[name]).all() or "encoder.layer" in name, f"{name} is frozen and moved"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

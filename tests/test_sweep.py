@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import transformers
 
 from tests.families import FAMILIES, LABELS, SENTENCES, save_tiny
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.families import FAMILIES as COMPRESSIBLE
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress_checkpoint
@@ -20,7 +22,9 @@ from theseus_deploy.tasks import KINDS
 
 LAYERS = 4
 ARCHITECTURES = [name for name in FAMILIES if name not in ("xlm-roberta", "camembert", "electra")]  # RoBERTa's, BERT's
-CONFIG = CompressConfig(max_steps=8, batch_size=8, layers=2, lr=1e-2, precision="fp32", threads=1, seed=5)
+CONFIG = CompressConfig(  # the rate is 1 after the first epoch, whose end may not be chosen then: the last step is
+    max_steps=8, replace_until=0.75, batch_size=8, layers=2, lr=1e-2, precision="fp32", threads=1, seed=5
+)
 
 
 @pytest.fixture(scope="module", params=["single-label", pytest.param("tokens", marks=pytest.mark.slow)])
@@ -66,8 +70,14 @@ def test_a_family_is_compressed_into_a_folder_that_anybody_loads(
     rows = tokenise(open_data(str(data), task=task).splits["validation"], task, tokenizer, "")
     logits = predict(loaded, rows, tokenizer, torch.device("cpu"))
     assert task.score(logits, list(rows["reference"])) == made.manifest.scores["validation"]
-    before = head.from_pretrained(predecessor).state_dict()
-    after = loaded.state_dict()
-    moved = [name for name in after if not torch.equal(after[name], before[name])]
-    assert moved
-    assert all("layer" in name for name in moved)
+
+    def moved(successor: Artifact) -> set[str]:
+        before, after = (head.from_pretrained(path).state_dict() for path in (predecessor, successor.path))
+        return {name for name in after if not torch.equal(after[name], before[name])}
+
+    layers = {name for name in moved(made) if "layer." in name or "layers." in name}
+    assert layers
+    for thawed in ("embeddings", "classifier"):
+        assert any(thawed in name for name in moved(made) - layers), f"{thawed} did not train"
+    frozen = replace(CONFIG, thaw="none")
+    assert moved(compress_checkpoint(str(predecessor), str(data), tmp_path / "frozen", frozen)) == layers

@@ -139,9 +139,11 @@ class CompressConfig(TrainingConfig):
     `init` says which layers the successors start as; `auto` asks them before any training (`compress.start`).
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
-    rate is 1, for the rivals from the start. `decay` says how the learning rate falls: to 0 over the whole training,
-    or from `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `temperature` and
-    `alpha` belong to distillation.
+    rate is 1, for the rivals from the start; None is everything where the predecessor's logits are learned from, else
+    nothing, as in the paper's code. `decay` says how the learning rate falls: to 0 over the whole training, or from
+    `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `dropout` is that of the
+    predecessor's own training; None leaves it out where the predecessor's logits, computed without it, are learned
+    from. `temperature` and `alpha` belong to distillation.
     """
 
     method: Method = "theseus+distill"
@@ -152,9 +154,10 @@ class CompressConfig(TrainingConfig):
     base_rate: float = 0.3
     replace_until: float = 0.5
     k: float | None = None
-    thaw: Thaw = "none"
+    thaw: Thaw | None = None
     lr: float = 1e-4
     decay: Decay = "successor"
+    dropout: bool | None = None
     temperature: float = 4.0
     alpha: float = 0.5
 
@@ -184,6 +187,16 @@ class CompressConfig(TrainingConfig):
     def has_teacher(self) -> bool:
         """Whether the predecessor's logits are learned from beside the labels."""
         return self.method.endswith("distill")
+
+    @property
+    def thaws(self) -> Thaw:
+        """What trains beside the successor's layers."""
+        return self.thaw or ("all" if self.has_teacher else "none")
+
+    @property
+    def drops(self) -> bool:
+        """Whether activations are dropped in training."""
+        return not self.has_teacher if self.dropout is None else self.dropout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,10 +35,10 @@ class StageTrainer(Trainer):
 
     The order of the data follows from (seed, epoch), batches group rows of like length, a checkpoint holds only what
     trains, and a loss that is no number ends the run before it is saved. Of several processes each learns from its
-    part of the batch.
+    part of the batch. Without `dropout` the model computes in training what it does afterwards.
     """
 
-    def __init__(self, *, lesson: Lesson, **kwargs: Any) -> None:
+    def __init__(self, *, lesson: Lesson, dropout: bool = True, **kwargs: Any) -> None:
         super().__init__(
             train_dataset=lesson.train,
             eval_dataset=lesson.validation,
@@ -48,6 +48,7 @@ class StageTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the heads average over their batch, whatever else they are told
         self.network: PreTrainedModel = kwargs["model"]  # `model`, but never None and never wrapped
         self.lesson = lesson
+        self.dropout = dropout
         self.sampler = EpochSampler(
             self.args.per_device_train_batch_size * lesson.world.size * self.args.gradient_accumulation_steps,
             list(lesson.train["length"]),
@@ -69,9 +70,15 @@ class StageTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Compute the loss of a batch; on a CPU with a dropout that is drawn cheaply."""
-        with PackedDropout() if self.args.device.type == "cpu" else nullcontext():
+        """Compute the loss of a batch: on a CPU with a dropout that is drawn cheaply, or with none."""
+        if not self.dropout:
+            self.hold_still()
+        with PackedDropout() if self.dropout and self.args.device.type == "cpu" else nullcontext():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def hold_still(self) -> None:
+        """Have the model compute as it does in evaluation, of which its gradients know nothing."""
+        self.network.train(False)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Count none: nobody reads them, and counting walks over all parameters in every step."""

@@ -55,10 +55,11 @@ def command(
         float | None, typer.Option(help="The paper's slope of the rate per step, instead.", rich_help_panel=REPLACING)
     ] = CompressConfig.k,
     thaw: Annotated[
-        Thaw,
+        Thaw | None,
         typer.Option(
             help="What trains beside the successor's layers once the rate is 1 (rivals: from the start): nothing, "
-            "pooler and head, or embeddings too.",
+            "pooler and head, or embeddings too. By default all where the predecessor's logits are learned from, "
+            "else none.",
             rich_help_panel=REPLACING,
         ),
     ] = CompressConfig.thaw,
@@ -79,6 +80,16 @@ def command(
             rich_help_panel=opt.TRAINING,
         ),
     ] = CompressConfig.decay,
+    dropout: Annotated[
+        bool | None,
+        typer.Option(
+            "--dropout/--no-dropout",
+            help="Drop activations at random in training, as in the paper; by default only where the predecessor's "
+            "logits are not learned from.",
+            rich_help_panel=opt.TRAINING,
+            show_default=False,
+        ),
+    ] = CompressConfig.dropout,
     batch_size: opt.BatchSize = CompressConfig.batch_size,
     accumulate: opt.Accumulate = CompressConfig.accumulate,
     max_length: opt.MaxLength = CompressConfig.max_length,

@@ -21,7 +21,7 @@ from theseus_deploy.compress.modules import assemble, successor_parameters, thes
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import compress
 from theseus_deploy.compress.trainer import TheseusTrainer
-from theseus_deploy.configs import CompressConfig, Thaw
+from theseus_deploy.configs import CompressConfig, Method, Thaw
 from theseus_deploy.data import Split
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import TrainingError
@@ -85,14 +85,15 @@ class Watch(TrainerCallback):
 
 def run(
     lesson: Lesson, folder: Path, config: CompressConfig = CONFIG, schedule: Schedule | None = None,
-    crash_after: int | None = None, dropout: float = 0.1, thaw: Thaw = "none",
+    crash_after: int | None = None, dropout: float = 0.1, thaw: Thaw = "none", drops: bool = True,
 ) -> tuple[TheseusTrainer, Watch]:  # fmt: skip
     plan = Plan.of(config, len(lesson.train))
     model = assemble(make_bert(dropout=dropout), MAP)
     watch = Watch(model, crash_after)
 
     def make(**kwargs: Any) -> TheseusTrainer:
-        made = TheseusTrainer(schedule=schedule or Schedule("linear", 0.3, plan.steps // 2), thaw=thaw, **kwargs)
+        rate = schedule or Schedule("linear", 0.3, plan.steps // 2)
+        made = TheseusTrainer(schedule=rate, thaw=thaw, dropout=drops, **kwargs)
         made.add_callback(watch)
         return made
 
@@ -292,6 +293,29 @@ def test_dropout_in_training_is_the_cheap_one(lesson: Lesson, tmp_path: Path) ->
     called = {event.key for event in recorded.key_averages()}
     assert "aten::random_" in called
     assert not called & {"aten::bernoulli_", "aten::native_dropout"}
+
+
+def test_without_dropout_modules_are_replaced_as_in_a_model_that_has_none(lesson: Lesson, tmp_path: Path) -> None:
+    asked, _ = run(lesson, tmp_path / "asked", dropout=0.5, drops=False)
+    bare, _ = run(lesson, tmp_path / "bare", dropout=0.0)
+    for one, other in zip(successor_parameters(asked.model), successor_parameters(bare.model), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("method", "drops", "thaws"),
+    [
+        ("theseus", True, "none"),
+        ("truncate", True, "none"),
+        ("distill", False, "all"),
+        ("theseus+distill", False, "all"),
+    ],
+)
+def test_with_logits_to_learn_from_all_is_thawed_and_nothing_dropped(method: Method, drops: bool, thaws: Thaw) -> None:
+    config = CompressConfig(method=method)
+    assert (config.drops, config.thaws) == (drops, thaws)
+    assert replace(config, dropout=not drops).drops != drops
+    assert replace(config, thaw="head").thaws == "head"
 
 
 def test_accumulating_micro_batches_draws_one_mask_a_step(lesson: Lesson, tmp_path: Path) -> None:

@@ -52,21 +52,21 @@ def compress(
         "distill": DistillationTrainer,
         "theseus+distill": DistilledTheseusTrainer,
     }[config.method]
-    asked: dict[str, Any] = {}
+    asked: dict[str, Any] = {"dropout": config.drops}
     if config.has_teacher:
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress)
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
     if config.replaces:
-        told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaw]
+        told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaws]
         progress.say(
             f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
             f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
         )
-        asked |= {"schedule": schedule, "thaw": config.thaw}
+        asked |= {"schedule": schedule, "thaw": config.thaws}
     init = config.init
     if init == "auto":
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
-    model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaw)
+    model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
     decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
     train(partial(trainer, **asked), model, lesson, plan, config, workspace, progress, decay_from=decay_from)
     return strip(model) if config.replaces else model.requires_grad_(True)

@@ -54,6 +54,12 @@ class TheseusTrainer(StageTrainer):
             weight.requires_grad_(True)
         return super().create_optimizer(model)
 
+    def hold_still(self) -> None:
+        """Hold still what drops activations; modules go on being replaced, which they are in training alone."""
+        super().hold_still()
+        for module in self.modules:
+            module.training = True
+
     def _freeze_until_whole(self) -> None:
         """Train successors only as long as modules are replaced, and what is thawed beside them from then on."""
         whole = self.selectable()
