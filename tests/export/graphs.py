@@ -8,9 +8,11 @@ import onnxruntime
 from theseus_deploy.export.parity import builtin_texts
 from theseus_deploy.export.quantize.calibrate import Ranges, calibrate
 from theseus_deploy.export.quantize.scheme import Scheme
+from theseus_deploy.machine import this_machine
 from theseus_deploy.predictor import Predictor
 
-STATIC, DYNAMIC = Scheme("static", reduce_range=False), Scheme("dynamic", reduce_range=False)
+REDUCED = not this_machine().native_int8  # 8 bits would saturate, and the answers be another CPU's
+STATIC, DYNAMIC = (Scheme(method, reduce_range=REDUCED) for method in ("static", "dynamic"))
 LEVELS = {
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
