@@ -5,7 +5,21 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.held_out import GRADES, SENTENCES, TWEETS, elections, reviews
+import pytest
+
+from benchmarks.held_out import (
+    EDITORIALS,
+    GRADES,
+    MESSAGES,
+    MOST_MESSAGES,
+    REVIEWS,
+    TASKS,
+    TWEETS,
+    WORDS,
+    divide,
+    elections,
+    newsgroups,
+)
 
 
 def pack(files: Mapping[str, bytes]) -> bytes:
@@ -25,10 +39,11 @@ def sdist(place: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-def test_sentences_that_graders_took_a_side_on_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "sentences"), [("reviews", REVIEWS), ("editorials", EDITORIALS)])
+def test_sentences_that_graders_took_a_side_on_are_read(tmp_path: Path, task: str, sentences: str) -> None:
     rows = ["1\t2.3\tA joy.", "2\t-0.49\tNeither.", "3\t-0.5\tA bore. ", "4\t0.0\tNothing."]
-    splits = reviews(sdist(tmp_path, {GRADES: pack({SENTENCES: "\n".join(rows).encode()})}))
-    assert sorted(splits["train"] + splits["test"]) == [("A bore.", "negative"), ("A joy.", "positive")]
+    found = TASKS[task](sdist(tmp_path, {GRADES: pack({sentences: "\n".join(rows).encode()})}))
+    assert found == [("A joy.", "positive"), ("A bore.", "negative")]
 
 
 def test_tweets_go_to_their_authors_but_for_those_passed_on(tmp_path: Path) -> None:
@@ -36,8 +51,22 @@ def test_tweets_go_to_their_authors_but_for_those_passed_on(tmp_path: Path) -> N
         "True\tnot mine\tauthor 1"
     ]
     table = "\n".join(["Is retweet\tContent\tAuthor", "discrete\tstring\tdiscrete", "\tmeta\tclass", *rows])
-    splits = elections(sdist(tmp_path, {TWEETS: table.encode()}))
-    assert (len(splits["train"]), len(splits["test"])) == (6, 2)
-    assert set(splits["train"] + splits["test"]) == {
-        (f'tweet "{row}"\nof two lines', f"author {row % 2}") for row in range(8)
-    }
+    found = elections(sdist(tmp_path, {TWEETS: table.encode()}))
+    assert found == [(f'tweet "{row}"\nof two lines', f"author {row % 2}") for row in range(8)]
+
+
+def test_messages_are_cut_and_no_more_than_asked_are_drawn(tmp_path: Path) -> None:
+    rows = [f"group {row % 20}\t{'word ' * 50}{row}" for row in range(MOST_MESSAGES + 10)]
+    table = "\n".join(["Category\tText", "d\tstring", "class\t", *rows])
+    found = newsgroups(sdist(tmp_path, {MESSAGES: table.encode()}))
+    assert len(found) == MOST_MESSAGES
+    assert {text for text, _ in found} == {" ".join(["word"] * WORDS)}
+    assert {group for _, group in found} == {f"group {number}" for number in range(20)}
+
+
+def test_a_quarter_is_put_aside_and_nothing_is_in_both_parts() -> None:
+    rows = [(str(row), "label") for row in range(80)]
+    parts = divide(rows)
+    assert [len(part) for part in parts.values()] == [60, 20]
+    assert sorted(parts["train"] + parts["test"]) == sorted(rows)
+    assert parts == divide(rows)
