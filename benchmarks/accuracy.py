@@ -2,14 +2,16 @@
 
     python benchmarks/accuracy.py --task mrpc=DIR --task demo:tweets --arm theseus --arm truncate --seeds 1,2,3
 
-Every task has one predecessor, `demo:minilm` fine-tuned once. Every run makes 3 layers of its 6 in the same number of
-steps, and differs in arm, learning rate and seed alone. Settings are chosen by `validation`, which is the data's own
-or a tenth of train, and never the rows that are reported: `test`, or the validation split of data without one.
+Every task has one predecessor, `demo:minilm` fine-tuned once. Every run makes 3 layers of its 6, or as many as its arm
+says, in the same number of steps, and differs in arm, learning rate and seed alone. Settings are chosen by
+`validation`, which is the data's own or a tenth of train, and never the rows that are reported: `test`, or the
+validation split of data without one.
 
 A run is one line of the results. One that is there already is not repeated, so the command can be interrupted, and be
 run several times at once on tasks or arms of their own. With `--repeat 0.1` a random tenth of the runs that are there
 is made again from their lines alone, and compared. `predictions` are the labels given to the rows that are
-reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json` beside the results.
+reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json` beside the results. A machine
+whose CPU has no bf16 trains in fp32 and makes other predecessors: give its runs a file of their own with `--results`.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import random
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -46,7 +48,6 @@ from theseus_deploy.workspace import Workspace
 from theseus_deploy_cli.console import progress as choose_progress
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
-TRUTH = RESULTS.with_name("accuracy_tasks.json")
 MODEL = "demo:minilm"
 PREDECESSOR = FinetuneConfig(epochs=4, lr=5e-5)
 PREDECESSORS = {  # 77 labels take more, and many rows less
@@ -66,17 +67,26 @@ class Arm:
 
 
 SHIPPED = CompressConfig()
+FROZEN = replace(SHIPPED, thaw="none")
+DROPPING = replace(FROZEN, dropout=True)
 ALONE = replace(SHIPPED, method="theseus")  # with nothing but the task's loss
-FAITHFUL = replace(ALONE, init="bottom", decay="linear")  # as in the official code
+FAITHFUL = replace(ALONE, init="bottom", decay="linear", dropout=True)  # as in the official code
 WHOLE = replace(FAITHFUL, thaw="all")
 ARMS: dict[str, Arm] = {
     "theseus+distill": Arm(SHIPPED),
     "theseus+distill, init bottom": Arm(replace(SHIPPED, init="bottom")),
     "theseus+distill, init last": Arm(replace(SHIPPED, init="last")),
-    "theseus+distill, alpha 0.9": Arm(replace(SHIPPED, alpha=0.9)),
-    "theseus+distill, until 0.25": Arm(replace(SHIPPED, replace_until=0.25)),
+    "theseus+distill, 4 layers": Arm(replace(SHIPPED, layers=4)),
+    "theseus+distill, 5 layers": Arm(replace(SHIPPED, layers=5)),
+    "theseus+distill, thaw none": Arm(FROZEN),
     "theseus+distill, thaw head": Arm(replace(SHIPPED, thaw="head")),
-    "theseus+distill, thaw all": Arm(replace(SHIPPED, thaw="all")),
+    "theseus+distill, thaw none, dropout": Arm(DROPPING),
+    "theseus+distill, thaw none, dropout, init bottom": Arm(replace(DROPPING, init="bottom")),
+    "theseus+distill, thaw none, dropout, init last": Arm(replace(DROPPING, init="last")),
+    "theseus+distill, thaw none, dropout, alpha 0.9": Arm(replace(DROPPING, alpha=0.9)),
+    "theseus+distill, thaw none, dropout, until 0.25": Arm(replace(DROPPING, replace_until=0.25)),
+    "theseus+distill, dropout, thaw head": Arm(replace(DROPPING, thaw="head")),
+    "theseus+distill, dropout, thaw all": Arm(replace(DROPPING, thaw="all")),
     "theseus": Arm(ALONE),
     "theseus, init bottom": Arm(replace(ALONE, init="bottom")),
     "theseus, init first": Arm(replace(ALONE, init="first")),
@@ -93,7 +103,9 @@ ARMS: dict[str, Arm] = {
     "truncate, as shipped": Arm(replace(SHIPPED, method="truncate")),
     "truncate": Arm(replace(FAITHFUL, method="truncate")),
     "truncate, thaw all": Arm(replace(WHOLE, method="truncate")),
+    "truncate, 4 layers": Arm(replace(FAITHFUL, method="truncate", layers=4)),
     "distill": Arm(replace(WHOLE, method="distill")),
+    "distill, no dropout": Arm(replace(WHOLE, method="distill", dropout=False)),
     "distill, as shipped": Arm(replace(SHIPPED, method="distill")),
     "pretrained": Arm(replace(WHOLE, method="truncate"), "pretrained"),
     "pretrained, distill": Arm(replace(WHOLE, method="distill"), "pretrained"),
@@ -111,7 +123,7 @@ def main() -> None:
         if arguments.repeat:
             repeat(bench, name, arguments, progress)
             continue
-        bench.keep_truth(name, arguments.results.with_name(TRUTH.name))
+        bench.keep_truth(name, arguments.results.with_name(f"{arguments.results.stem}_tasks.json"))
         for asked in grid(name, bench, arguments):
             if any(asked.items() <= run.items() for run in _runs(arguments.results)):
                 continue
@@ -129,8 +141,8 @@ def grid(task: str, bench: "Bench", arguments: argparse.Namespace) -> Iterator[d
         for lr in arguments.lr:
             for name in arguments.arm:
                 arm = ARMS[name]
-                init = bench.start if arm.config.init == "auto" else arm.config.init
-                config = replace(arm.config, init=init, lr=lr, seed=seed, epochs=EPOCHS.get(task, 4.0))
+                asked = {"init": bench.start(arm.config), "lr": lr, "seed": seed, "epochs": EPOCHS.get(task, 4.0)}
+                config = replace(arm.config, **asked)
                 yield {
                     "task": task, "arm": name, "seed": seed, "lr": lr, "start": arm.start, "config": config.to_json(),
                     "predecessor": bench.parent,
@@ -156,6 +168,7 @@ class Bench:
     corpus: Corpus
     checkpoint: Checkpoint
     lesson: Lesson
+    starts: dict[int | None, Init] = field(default_factory=dict)  # what `--init auto` comes to, by layers
 
     @classmethod
     def prepare(cls, name: str, data: str, work: Path, progress: Progress) -> "Bench":
@@ -185,12 +198,13 @@ class Bench:
         """Name the predecessor by its content."""
         return fingerprint(self.checkpoint.path)
 
-    @cached_property
-    def start(self) -> Init:
-        """Return what `--init auto` comes to, which no seed and no learning rate changes."""
-        model = self.checkpoint.trained()
-        module_map = map_of(SHIPPED, count_layers(model.config))
-        return choose_start(model, self.lesson, module_map, CPU).init
+    def start(self, config: CompressConfig) -> Init:
+        """Return what `--init` comes to; `auto` follows from the layers asked for, and no seed or rate changes it."""
+        if config.init == "auto" and config.layers not in self.starts:
+            model = self.checkpoint.trained()
+            module_map = map_of(config, count_layers(model.config))
+            self.starts[config.layers] = choose_start(model, self.lesson, module_map, CPU).init
+        return self.starts[config.layers] if config.init == "auto" else config.init
 
     def run(self, asked: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Compress as the line of a run asks; answer with what came of it."""
