@@ -27,7 +27,7 @@ from theseus_deploy.benchmark.stats import Estimate
 RUNS = Path(__file__).resolve().parent / "results" / "accuracy.jsonl"
 OURS = "theseus+distill"
 HELD_OUT = ("reviews", "elections", "editorials", "newsgroups")  # held_out.py: the rates are not tuned on them
-JUDGED_BY = {"cola": "matthews"}  # the others by accuracy
+JUDGED_BY = {"cola": "matthews", "cola-by-matthews": "matthews"}  # the others by accuracy
 RESAMPLES, CHUNK, SEED = 2_000, 200, 1
 TAILS = (0.025, 0.975)
 Array = NDArray[np.float64]

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/compress_speed.py --data mrpc/
 
-- `theseus`: TheseusTrainer, as the command runs it.
+- `theseus`: TheseusTrainer, as `compress --method theseus` runs it.
 - `bare`: the same batches, masks and mathematics in a loop without transformers.Trainer, which shows what that costs.
 - `finetune`: plain fine-tuning of the whole predecessor with our data path, that is StageTrainer.
 - `official`: what the official script of 2020 computes in a step: inputs in random order, padded to 128 tokens, fp32,
@@ -11,8 +11,8 @@
 
 What is measured is a training of three epochs over a sample of the rows. In the first, `start`, the replacing rate is
 held at 0.3, as it nearly is for the first steps of a long training; in the second, `replacing`, it rises from 0.3 to 1;
-in the third, `successor`, it is 1. `curriculum`, the second and the third together, is what `theseus compress` does by
-default. `official` takes every fourth step of it all, under the masks of those steps. All that a step does is timed:
+in the third, `successor`, it is 1. `curriculum`, the second and the third together, is the schedule of `theseus
+compress`. `official` takes every fourth step of it all, under the masks of those steps. All that a step does is timed:
 loading and collating the batch, forward, backward, clipping, optimizer, logging, callbacks. Loading the model,
 tokenising, evaluating and writing checkpoints are not. A sample is grouped by length less well than the whole data, so
 `theseus` and `finetune` look a little slower than they are; the report says how much padding it is.

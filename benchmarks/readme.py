@@ -261,9 +261,9 @@ def _where(report: dict[str, Any]) -> str:
     )
 
 
-def accuracy() -> str:
+def accuracy(path: Path = ACCURACY) -> str:
     """Return what each way of compressing kept of the predecessor, task by task."""
-    report = json.loads(ACCURACY.read_text("utf-8"))
+    report = json.loads(path.read_text("utf-8"))
     parts = []
     for task in report["tasks"]:
         lines = [
@@ -285,13 +285,13 @@ def accuracy() -> str:
     machine = report["machine"]
     return "\n\n".join(parts) + (
         f"\n\nIn per cent; MiniLM, 6 layers to 3 unless an arm says otherwise; {report['runs']} runs on "
-        f"{machine['cpu']}, the same number of steps "
-        "for all arms of a task. The learning rate of each arm is the best of those in brackets on the validation "
-        "rows, which have no part in the test; the lead is the difference of mean test scores on the seeds that both "
-        "have, with a paired bootstrap over rows and seeds: of one seed it knows only what other rows would do. From "
-        "[`results/accuracy.json`](results/accuracy.json), made by `python "
-        "benchmarks/accuracy_table.py` from [`results/accuracy.jsonl`](results/accuracy.jsonl), which "
-        "`python benchmarks/accuracy.py` made."
+        f"{machine['cpu']} ({', '.join(machine['isa'])}), the same number of steps for all arms of a task. The "
+        "learning rate of each arm is the best, on the validation rows, of those in brackets that ran on the most "
+        "seeds; these rows have no part in the test. The lead is the difference of mean test scores on the seeds that "
+        "both have, with a paired bootstrap over rows and seeds: of one seed it knows only what other rows would "
+        f"do, and of another predecessor nothing. From [`results/{path.name}`](results/{path.name}), made by `python "
+        f"benchmarks/accuracy_table.py` from [`{path.name}l`](results/{path.name}l), which `python "
+        "benchmarks/accuracy.py` made."
     )
 
 

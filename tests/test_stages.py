@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from tests.conftest import BAD, FILLER, GOOD, write_csv
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
@@ -59,6 +60,31 @@ def test_finetune_learns_a_regression_from_fractions(encoder_only: Path, corpus:
     assert set(artifact.manifest.scores["validation"]) == {"pearson", "spearman"}
     again = compress_checkpoint(str(tmp_path / "out"), str(tmp_path / "data"), tmp_path / "successor", SHORT)
     assert again.manifest.task.kind == "regression"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+def test_the_best_evaluation_is_the_one_of_the_metric_asked_for(
+    encoder_only: Path, tmp_path: Path, metric: str
+) -> None:
+    """What is learned first is that most rows are positive; what the words say is worth less on this validation."""
+    data = tmp_path / "data"
+    data.mkdir()
+    kinds = {"train": [(GOOD, "positive")] * 3 + [(BAD, "negative")]}
+    kinds["validation"] = [*[(GOOD, "positive")] * 5, *[(BAD, "positive")] * 4, (BAD, "negative")]
+    for split, rows in kinds.items():
+        draw = random.Random(4)
+        texts = [(" ".join(draw.choices([*FILLER[:3], *words], k=8)), label) for words, label in rows * 16]
+        write_csv(data / f"{split}.csv", texts)
+    config = FinetuneConfig(epochs=6, batch_size=8, lr=1e-3, precision="fp32", threads=1, metric=metric)
+    made = finetune_checkpoint(str(encoder_only), str(data), tmp_path / "out", config)
+    lines = [json.loads(line) for line in (made.path / "log.jsonl").read_text().splitlines()]
+    scored = [line for line in lines if "eval_matthews" in line]
+    best = {name: max(scored, key=lambda line: line[f"eval_{name}"]) for name in ("accuracy", "matthews")}
+    assert best["accuracy"]["step"] != best["matthews"]["step"]
+    assert made.manifest.scores["validation"]["matthews"] == best[metric]["eval_matthews"]
+    successor = compress(made.path, data, tmp_path / "successor")
+    assert successor.manifest.task.primary == metric
+    assert list(successor.manifest.scores["retained"]) == [metric]
 
 
 def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(

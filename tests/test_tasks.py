@@ -182,6 +182,15 @@ def test_the_metric_that_decides_is_the_data_sets_where_the_task_has_it() -> Non
     assert Task.infer(["0", "1"], ("a",), "b", 8, "regression", metric="f1").primary == "pearson"
 
 
+def test_the_metric_that_decides_can_be_said() -> None:
+    assert MOODS.judged_by("matthews").primary == "matthews"
+    assert MOODS.judged_by(None) == MOODS
+    with pytest.raises(ConfigError, match=r"--metric mathews is none of this task .*did you mean 'matthews'"):
+        MOODS.judged_by("mathews")
+    with pytest.raises(ConfigError, match="--metric f1 is none"):  # which of three labels would it be of?
+        replace(MOODS, labels=("a", "b", "c")).judged_by("f1")
+
+
 def test_many_labels_score_as_a_pencil_does() -> None:
     logits = np.array([[2, -1, 3], [-1, -0.1, 1], [0.1, 1, -2], [-1, -1, -1]])
     references = TOPICS.encode([("art", "war"), (), "law;art", ""], "data")

@@ -89,7 +89,9 @@ class TrainingConfig(Config):
     """What both trainings can be asked: times in epochs or optimizer steps, lengths in tokens.
 
     `max_steps` overrides `epochs`; `max_length` None keeps the model's own, or 128. A batch is divided among the
-    processes that share the training. `patience` ends it after so many evaluations in a row that were no better.
+    processes that share the training. `metric` decides which evaluation is the best, and whatever is decided later;
+    None is what the data, or a model of this kind, is usually judged by. `patience` ends the training after so many
+    evaluations in a row that were no better.
     """
 
     epochs: float = 3.0
@@ -99,6 +101,7 @@ class TrainingConfig(Config):
     accumulate: int = 1
     max_length: int | None = None
     precision: Precision = "auto"
+    metric: str | None = None
     patience: int | None = None
     report_to: tuple[str, ...] = ()
 

@@ -64,7 +64,7 @@ def finetune_checkpoint(
     task = Task.infer(
         train.labels, corpus.text, corpus.label, checkpoint.longest(config.max_length),
         "tokens" if corpus.words else config.task, corpus.names, corpus.metric,
-    )  # fmt: skip
+    ).judged_by(config.metric)  # fmt: skip
     request = Artifact.request("finetune", config, checkpoint.parent, corpus)
     if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept

@@ -83,7 +83,7 @@ class Task:
                 f"classification with {len(self.labels)} label ({', '.join(self.labels)}); at least 2 are needed: "
                 f"check the label column {self.label!r}"
             )
-        if self.metric not in self.facts.scores or (self.metric in self.facts.of_two and len(self.labels) != 2):
+        if self.metric not in self.metrics:
             object.__setattr__(self, "metric", self.facts.primary)
 
     @property
@@ -95,6 +95,11 @@ class Task:
     def primary(self) -> str:
         """Name the metric that decides; more of it is better."""
         return self.metric
+
+    @property
+    def metrics(self) -> list[str]:
+        """Name all metrics of this task."""
+        return [name for name in self.facts.scores if name not in self.facts.of_two or len(self.labels) == 2]
 
     @property
     def tags_words(self) -> bool:
@@ -139,6 +144,18 @@ class Task:
     def reading(self, text: tuple[str, ...], label: str, metric: str = "") -> "Task":
         """Return this task on other data: its columns, and the metric it is usually judged by, if any."""
         return replace(self, text=text, label=label, metric=metric or self.metric)
+
+    def judged_by(self, metric: str | None) -> "Task":
+        """Return this task with another metric that decides, if one is given.
+
+        Raises:
+            ConfigError: the task has no such metric.
+        """
+        if metric is None:
+            return self
+        if metric not in self.metrics:
+            raise ConfigError(f"--metric {metric} is none of this task ({self.kind}); {suggest(metric, self.metrics)}")
+        return replace(self, metric=metric)
 
     def to_json(self) -> dict[str, Any]:
         """Return the `task` object of `theseus.json`."""

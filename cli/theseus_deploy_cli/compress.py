@@ -94,6 +94,7 @@ def command(
     accumulate: opt.Accumulate = CompressConfig.accumulate,
     max_length: opt.MaxLength = CompressConfig.max_length,
     precision: opt.PrecisionOption = CompressConfig.precision,
+    metric: opt.Metric = CompressConfig.metric,
     patience: opt.Patience = CompressConfig.patience,
     report_to: opt.ReportTo = "",
     overwrite: opt.Overwrite = False,
@@ -105,9 +106,10 @@ def command(
 ) -> None:
     """Compress a predecessor into its successor by progressive module replacing (BERT-of-Theseus).
 
-    Modules of the predecessor are replaced at random by compact successors, at a rate that rises to 1; only the
-    successors learn, from the labels and from what the predecessor answers (--method theseus: from the labels alone).
-    DIR is an ordinary Hugging Face folder. An unfinished run resumes.
+    Modules of the predecessor are replaced at random by compact successors, at a rate that rises to 1. The successors
+    learn from the labels and from what the predecessor answers, and with them, once the rate is 1, embeddings and head
+    (--method theseus: the successors alone, from the labels). DIR is an ordinary Hugging Face folder. An unfinished run
+    resumes.
 
         theseus compress predecessor --data reviews/ --layers 3 --out successor
     """

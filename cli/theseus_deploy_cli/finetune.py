@@ -38,6 +38,7 @@ def command(
     batch_size: opt.BatchSize = FinetuneConfig.batch_size,
     accumulate: opt.Accumulate = FinetuneConfig.accumulate,
     max_length: opt.MaxLength = FinetuneConfig.max_length,
+    metric: opt.Metric = FinetuneConfig.metric,
     patience: opt.Patience = FinetuneConfig.patience,
     precision: opt.PrecisionOption = FinetuneConfig.precision,
     report_to: opt.ReportTo = "",

@@ -59,6 +59,15 @@ MaxLength = Annotated[
     int | None,
     typer.Option(help="Longest input in tokens; as the model was trained, or 128.", rich_help_panel=TRAINING),
 ]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        help="What the best evaluation is chosen by, and later stages judge by: accuracy, matthews, macro_f1, ... By "
+        "default what the data is usually judged by (README). Where one label is rare, accuracy may prefer a model "
+        "that never says it.",
+        rich_help_panel=TRAINING,
+    ),
+]
 Patience = Annotated[
     int | None,
     typer.Option(

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from tests.conftest import make_bert, make_rows, make_tokenizer
-from theseus_deploy.compress.baselines import MATCH
+from theseus_deploy.compress.distillation import MATCH
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble, successor_parameters, theseus_modules
 from theseus_deploy.compress.schedule import Schedule, replacement_mask

@@ -39,7 +39,7 @@ def compress(
     The training resumes from the workspace's last checkpoint where there is one. A method with a teacher learns from
     the predecessor, unless another `teacher` is given.
     """
-    from theseus_deploy.compress.baselines import DistillationTrainer, DistilledTheseusTrainer, taught
+    from theseus_deploy.compress.distillation import DistillationTrainer, DistilledTheseusTrainer, taught
     from theseus_deploy.compress.modules import assemble, strip
     from theseus_deploy.compress.trainer import TheseusTrainer
     from theseus_deploy.trainer import StageTrainer
@@ -99,7 +99,7 @@ def compress_checkpoint(
     if config.init != "auto":
         check_sources(checkpoint.config, module_map.sources(config.init))
     corpus = open_data(data, text, label, checkpoint.task)
-    task = checkpoint.task.reading(corpus.text, corpus.label, corpus.metric)
+    task = checkpoint.task.reading(corpus.text, corpus.label, corpus.metric).judged_by(config.metric)
     task = replace(task, max_length=checkpoint.longest(config.max_length))
     train, validation = corpus.for_training()
     request = Artifact.request("compress", config, checkpoint.parent, corpus)

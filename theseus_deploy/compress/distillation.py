@@ -1,4 +1,4 @@
-"""What Theseus is compared with: the same layers without replacing, alone or with the predecessor as a teacher."""
+"""Learning from the predecessor's logits: distillation, and module replacing with it, which is the default."""
 
 import hashlib
 from collections.abc import Callable
