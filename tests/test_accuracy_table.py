@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from benchmarks.accuracy_table import HELD_OUT, OURS, choose, score, summarise
+from benchmarks.accuracy_table import GROUPS, OURS, choose, score, summarise
 
 ROWS = 400
 DRAW = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
     low, high = arms["truncate"]["ahead"]["interval"]
     assert 0.1 < low < 0.15 < high < 0.2
     assert arms["distill"]["ahead"] == {"value": 0.0, "interval": pytest.approx((0.0, 0.0), abs=0.05)}
-    means = {one["arm"]: one for one in found["mean"]}
+    means = {one["arm"]: one for one in found["means"]["tuned"]}
     assert means["truncate"]["ahead"]["interval"][0] > 0
     assert means[OURS]["tasks"] == 2
 
@@ -95,10 +95,11 @@ def test_rows_are_resampled_together() -> None:
     assert 0 <= low <= 1 / ROWS <= high <= 5 / ROWS
 
 
-def test_what_was_held_out_has_a_mean_of_its_own() -> None:
-    tasks = ("mrpc", HELD_OUT[0])
-    runs = [run(OURS, 1, errors=errors, task=task) for task, errors in zip(tasks, (40, 80), strict=True)]
-    found = summarise(runs, {task: {"truth": pack(TRUTH)} for task in tasks})
-    assert [task["held_out"] for task in found["tasks"]] == [False, True]
-    for name, kept in (("mean", 1.0), ("held_out_mean", 0.8 / 0.9)):
-        assert [(one["tasks"], one["retained"]) for one in found[name]] == [(1, pytest.approx(kept))]
+def test_every_group_of_tasks_has_a_mean_of_its_own() -> None:
+    errors = {"mrpc": 40, **dict.fromkeys(GROUPS["later"], 80), "newsgroups": 100}
+    runs = [run(OURS, 1, errors=count, task=task) for task, count in errors.items()]
+    found = summarise(runs, {task: {"truth": pack(TRUTH)} for task in errors})
+    groups = {task["task"]: task["group"] for task in found["tasks"]}
+    assert groups == {"mrpc": "tuned", **dict.fromkeys(GROUPS["later"], "later"), "newsgroups": "newsgroups"}
+    for group, count, kept in (("tuned", 1, 1.0), ("later", 3, 0.8 / 0.9), ("newsgroups", 1, 0.75 / 0.9)):
+        assert [(one["tasks"], one["retained"]) for one in found["means"][group]] == [(count, pytest.approx(kept))]
