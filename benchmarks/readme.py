@@ -297,7 +297,7 @@ def accuracy(path: Path = ACCURACY) -> str:
 
 
 def retained() -> str:
-    """Return what each way of compressing kept in the mean over tasks: those that settings were tuned on, and others."""
+    """Return what each way of compressing kept in the mean over tasks: those settings were tuned on, and others."""
     report = json.loads(ACCURACY.read_text("utf-8"))
     tables = _kept(report, "tuned"), _kept(report, "later", beside="newsgroups")
     return "\n\n".join(tables) + (
