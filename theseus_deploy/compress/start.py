@@ -60,7 +60,7 @@ def choose_start(
     def ask(title: str) -> Array:
         return predict(model, rows, lesson.tokenizer, device, progress, title, world=lesson.world)
 
-    expected = ask("asking the predecessor")
+    expected = ask("asking all its layers")
 
     def agree(init: Init) -> float:
         try:
