@@ -3,23 +3,32 @@
 #
 #   benchmarks/ci_gate.sh REPORTS CANDIDATE... --baseline MODEL --data DATA [--max-p50-ratio R ...]
 #
-# Exits as `theseus benchmark` does: 0 every gate passed, 2 the request is wrong, 3 a gate failed, 4 one is undecided.
+# Exits as `theseus benchmark` does: 0 every gate passed, 2 the request is wrong, 3 a gate failed, 4 one is undecided,
+# 130 interrupted. Reports of an earlier run in the folder are removed first.
 set -euo pipefail
 
-if [ "$#" -lt 2 ]; then
-  echo "ci_gate.sh: $# arguments, at least 2 are needed: a folder for the reports, and what theseus benchmark takes" >&2
+if [ "$#" -lt 2 ] || [[ "$1" == -* ]] || [ -f "$1" ]; then
+  echo "ci_gate.sh: ${1:-nothing} is no folder for the reports; name one first, then what theseus benchmark takes" >&2
   exit 2
 fi
 reports=$1
 shift
 mkdir -p "$reports"
+rm -f "$reports"/report.{json,md,html,xml}
 
-code=0
 theseus benchmark "$@" --report "$reports/report.json" --report "$reports/report.md" \
-  --report "$reports/report.html" --report "$reports/report.xml" || code=$?
+  --report "$reports/report.html" --report "$reports/report.xml" &
+benchmark=$!
+interrupted=
+trap 'interrupted=1; kill -TERM "$benchmark" 2> /dev/null || true' INT TERM HUP  # a cancelled job ends what it began
+code=0
+wait "$benchmark" || code=$?
+if [ -n "$interrupted" ]; then  # the signal ended the wait, and not yet the benchmark
+  code=0
+  wait "$benchmark" || code=$?
+fi
 
-# With any other code nothing was measured, and a report in the folder is one of an earlier run.
-if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [[ "$code" =~ ^[034]$ ]]; then
+if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$reports/report.md" ]; then
   cat "$reports/report.md" >> "$GITHUB_STEP_SUMMARY"
 fi
 exit "$code"

@@ -70,6 +70,7 @@ def test_a_wrong_request_is_no_verdict(runner: dict[str, str], fp32_bundle: Path
     ran = run(runner, fp32_bundle, tmp_path / "nowhere", GATES="")
     assert ran.returncode == 2
     assert "nowhere does not exist" in ran.stderr
+    assert not stale.exists()
     assert not Path(runner["GITHUB_OUTPUT"]).exists()
     assert not Path(runner["GITHUB_STEP_SUMMARY"]).exists()
 
@@ -90,14 +91,31 @@ def test_every_verdict_reaches_the_job(
     ran = run(runner, fp32_bundle, corpus, GATES=f"{gate}\n{QUICK}", UNDECIDED=undecided)
     assert ran.returncode == code, ran.stderr
     assert Path(runner["GITHUB_OUTPUT"]).read_text() == f"verdict={verdict}\n"
-    assert ("::warning::" in ran.stdout) == (undecided == "warn")
+    assert ("::warning::theseus benchmark: metric-drop of " in ran.stdout) == (undecided == "warn")
 
 
-def test_the_script_explains_itself(runner: dict[str, str]) -> None:
+def test_the_script_explains_itself(runner: dict[str, str], tmp_path: Path) -> None:
     script = ROOT / "benchmarks" / "ci_gate.sh"
     ran = subprocess.run(["bash", script], env=runner, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert "ci_gate.sh: 0 arguments, at least 2 are needed" in ran.stderr
+    assert "ci_gate.sh: nothing is no folder for the reports; name one first" in ran.stderr
+    (tmp_path / "file").touch()
+    for first in ("--baseline", str(tmp_path / "file")):
+        ran = subprocess.run(["bash", script, first, "b"], env=runner, capture_output=True, text=True, check=False)
+        assert (ran.returncode, f"{first} is no folder" in ran.stderr) == (2, True)
+
+
+def test_the_script_ends_what_it_began(runner: dict[str, str], tmp_path: Path, fp32_bundle: Path, corpus: Path) -> None:
+    words = [str(fp32_bundle), "--baseline", str(fp32_bundle), "--data", str(corpus), "--max-seconds", "100"]
+    with subprocess.Popen(
+        ["bash", ROOT / "benchmarks" / "ci_gate.sh", tmp_path / "reports", *words, "--max-p50-ratio", "1.0"],
+        env=runner, stderr=subprocess.PIPE, text=True,
+    ) as script:  # fmt: skip
+        assert script.stderr is not None
+        script.stderr.readline()  # the benchmark is at work
+        script.terminate()
+        assert script.wait(timeout=60) == 130
+    assert list((tmp_path / "reports").iterdir()) == []
 
 
 def test_inputs_never_become_shell_code() -> None:

@@ -151,6 +151,7 @@ def test_parquet_of_any_type_reads_as_text(tmp_path: Path) -> None:
         ("a.tsv", "text\tlabel\na\tx\nb\ty\tz\n", "line 3 has 3 fields, and the header has 2"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2 is no JSON"),
         ("a.jsonl", '{"text": "a"}\n\n["b"]\n', "line 3 is no JSON object"),
+        ("a.jsonl", '{"text": "\\ud83d\\ude02"}\n{"text": "\\ud83d"}\n', "line 2 has half of a surrogate pair"),
         ("a.parquet", b"", "Parquet file size is 0 bytes"),
         ("a.parquet", b"PAR1 this is not", "Parquet magic bytes not found"),
     ],

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -57,6 +58,17 @@ class Machine:
     def from_json(cls, data: Mapping[str, Any]) -> "Machine":
         """Read what `to_json` wrote."""
         return cls(data["cpu"], tuple(data["isa"]), data["cores"])
+
+
+def warn_if_moved(folder: Path | str, precision: str, made_on: Machine | None) -> str:
+    """Warn of an int8 bundle from a CPU whose products of bytes are others than this one's; return what was said."""
+    effect = moved_int8(made_on, this_machine()) if made_on and precision.startswith("int8") else ""
+    if not effect:
+        return ""
+    said = f"{folder} was quantised on {made_on}, and this is {this_machine()}: {effect}; "
+    said += "export it again on a CPU like this one"
+    warnings.warn(said, stacklevel=4)  # at whoever opened the bundle
+    return said
 
 
 def moved_int8(made_on: Machine, here: Machine) -> str:

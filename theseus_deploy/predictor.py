@@ -1,6 +1,5 @@
 """Answer questions with a bundle in production: onnxruntime, tokenizers, numpy, and nothing heavier is imported."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
 from theseus_deploy.errors import ArtifactError, DataError
-from theseus_deploy.machine import moved_int8, this_machine, usable_cores
+from theseus_deploy.machine import usable_cores, warn_if_moved
 from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
 from theseus_deploy.words import Words
@@ -193,13 +192,7 @@ def _open(folder: Path) -> Manifest:
     manifest, _ = read_manifest(folder)
     if manifest.kind != "bundle":
         raise ArtifactError(f"{folder} is a {manifest.kind}, not a bundle; make one with `theseus export`")
-    made_on = manifest.machine if manifest.precision.startswith("int8") else None
-    if made_on and (effect := moved_int8(made_on, this_machine())):
-        warnings.warn(
-            f"{folder} was quantised on {made_on}, and this is {this_machine()}: {effect}; export it again on a CPU "
-            "like this one",
-            stacklevel=3,
-        )
+    warn_if_moved(folder, manifest.precision, manifest.machine)
     return manifest
 
 

@@ -162,9 +162,19 @@ def _read_jsonl(path: Path) -> Table:
             raise ValueError(f"line {number} is no JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")
+        if "\\ud" in line.lower() and not _is_text(row):
+            raise ValueError(f"line {number} has half of a surrogate pair, which is no text")
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_as_text(row.get(name)) for row in rows] for name in names}
+
+
+def _is_text(row: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_parquet(path: Path) -> Table:

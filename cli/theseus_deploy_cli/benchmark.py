@@ -49,7 +49,8 @@ def command(
         ),
     ] = BenchmarkConfig.reference,
     min_samples: Annotated[
-        int, typer.Option(help="Samples at least, of every candidate at every shape.")
+        int,
+        typer.Option(help="Samples at least, of every candidate at every shape, unless --max-seconds are over first."),
     ] = BenchmarkConfig.min_samples,
     max_seconds: Annotated[float, typer.Option(help="Time for all timing together.")] = BenchmarkConfig.max_seconds,
     max_rows: Annotated[

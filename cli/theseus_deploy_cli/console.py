@@ -1,5 +1,6 @@
 """What a person sees: results on stdout, progress on stderr."""
 
+import codecs
 import json
 import sys
 import time
@@ -107,12 +108,17 @@ def _facts(facts: dict[str, float | str]) -> str:
 
 def print_json(document: Any) -> None:
     """Make stdout one JSON document."""
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    print(json.dumps(document, indent=2, ensure_ascii=_is_narrow()))
 
 
 def print_line(document: Any) -> None:
     """Print a JSON document as one line, at once."""
-    print(json.dumps(document, ensure_ascii=False), flush=True)
+    print(json.dumps(document, ensure_ascii=_is_narrow()), flush=True)
+
+
+def _is_narrow() -> bool:
+    """Tell whether stdout cannot say everything as it is."""
+    return codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
 
 
 def print_checks(checks: "Sequence[Check]", as_json: bool, quiet: bool) -> int:

@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+import threading
 import warnings
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ from theseus_deploy import __version__
 from theseus_deploy.errors import TheseusError
 
 COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
+AGAIN_SECONDS = 0.1
 RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
 
 app = typer.Typer(
@@ -57,7 +60,10 @@ def run() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.showwarning = _warn
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled CI job leaves as little behind as Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a sign that an old console lacks is no bug
+            stream.reconfigure(errors="replace")
+    obey_signals()
     try:
         code = app(standalone_mode=False)
     except TheseusError as error:
@@ -67,6 +73,25 @@ def run() -> None:
     except typer.TyperException as error:
         sys.exit(_fail(f"{error.format_message().rstrip('.')}; see `{_help()}`", 2))
     sys.exit(_interrupted() if code == 130 else code or 0)
+
+
+def obey_signals() -> None:
+    """End at SIGTERM and SIGHUP as at Ctrl-C: a cancelled CI job, or a closed terminal, leaves as little behind.
+
+    An interrupt that arrives while the garbage collector calls back is lost to Python, so it is sent once more.
+    """
+    for name in ("SIGTERM", "SIGHUP"):  # the latter not on Windows, and not where nohup wants it ignored
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+    def report(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signal.SIGTERM]).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = report
 
 
 def _warn(

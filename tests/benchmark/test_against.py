@@ -1,6 +1,7 @@
 """An earlier report: what it is compared in, and what is refused. Everything is made of constructed samples."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def test_a_report_of_the_same_environment_is_opened(earlier: Path, contenders: l
     [
         ({"cpu": "another"}, "cpu was a CPU, is another"),
         ({"threads": 1}, "threads was 2, is 1"),
+        ({"preloaded": ["libjemalloc.so.2"]}, "preloaded was None, is .'libjemalloc.so.2'"),
         ({"versions": {"numpy": "3"}}, "numpy was 2, is 3"),
         ({"versions": {"numpy": "2", "torch": "2.13"}}, "torch was None, is 2.13"),
         ({"data": {"sha256": "f" * 64}}, "data sha256 was"),
@@ -169,3 +171,32 @@ def test_a_report_keeps_what_it_was_compared_with(tmp_path: Path) -> None:
     report = replace(before, against=against)
     report.save(tmp_path / "report.json")
     assert BenchmarkReport.open(tmp_path / "report.json") == report
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda data: data["environment"].pop("noise"), "its environment lacks noise"),
+        (lambda data: data["environment"].pop("versions"), "its environment lacks versions"),
+        (lambda data: data["environment"]["noise"].update(interval=[0, 0]), "the interval of its noise is 0 to 0"),
+        (lambda data: data["environment"]["noise"].pop("interval"), "interval"),
+        (lambda data: data["data"].pop("metric"), "its data lacks metric"),
+        (lambda data: data.update(data=None), "NoneType"),
+        (lambda data: data.update(environment="x"), "lacks cpu"),
+        (lambda data: data["baseline"].update(scores={}), "has no score in accuracy"),
+        (lambda data: data["baseline"].update(latency=[]), "was timed at no shape"),
+        (lambda data: data["baseline"]["latency"][0].update(samples=[]), "has samples that are no times, or none"),
+        (lambda data: data["baseline"]["latency"][0].update(samples=[0.0]), "has samples that are no times, or none"),
+        (lambda data: data["baseline"]["latency"][0].update(rounds=0), "has 48 samples in 0 rounds"),
+        (lambda data: data["baseline"]["latency"][0].update(rounds=7), "has 48 samples in 7 rounds"),
+        (lambda data: data["baseline"]["latency"][0].update(ratio=5), "no attribute"),
+    ],
+)
+def test_a_damaged_report_is_refused_where_it_is_opened(
+    earlier: Path, damage: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    data = json.loads(earlier.read_text())
+    damage(data)
+    earlier.write_text(json.dumps(data))
+    with pytest.raises(ArtifactError, match=rf"earlier.json is no benchmark report \(.*{said}.*; make one with"):
+        BenchmarkReport.open(earlier)

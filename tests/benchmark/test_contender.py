@@ -91,6 +91,17 @@ def test_a_reference_is_the_baseline_beside_bundles(
     assert [one.role for one in found] == ["candidate", "candidate", "reference"]
 
 
+def test_an_int8_bundle_from_another_kind_of_cpu_is_told(int8_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(int8_bundle, tmp_path / "moved")
+    manifest = json.loads((folder / "theseus.json").read_text())
+    manifest["machine"] |= {"isa": ["avx2"] if this_machine().native_int8 else ["avx512_vnni"]}
+    (folder / "theseus.json").write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match="moved was quantised on"):
+        _, here, moved = line_up(str(int8_bundle), [str(int8_bundle), str(folder)], BenchmarkConfig())
+    assert here.remark == ""
+    assert moved.remark.endswith("export it again on a CPU like this one")
+
+
 def test_names_are_short_and_differ(tiny_bert: Path, tmp_path: Path) -> None:
     for parent in ("old", "new"):
         shutil.copytree(tiny_bert, tmp_path / parent / "successor")

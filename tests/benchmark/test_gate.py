@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +110,7 @@ def test_what_is_undecided_has_a_reason_and_a_remedy() -> None:
     assert median.reason == "the limit is inside the interval; raise --max-seconds, or quieten the machine"
     assert drop.reason == "the limit is inside the interval of 1,000 rows; add rows to the data"
     assert judge(replace(config, max_rows=1000), [evidence])[1].reason.endswith("rows; raise --max-rows 1000")
+    assert judge(replace(config, max_rows=2000), [evidence])[1].reason.endswith("rows; add rows to the data")
     assert [
         gate.reason for gate in judge(BenchmarkConfig(max_size_ratio=0.1, max_metric_drop=0.1), [evidence])
     ] == 2 * [""]
@@ -157,6 +159,29 @@ def test_a_gate_on_few_inputs_is_never_passed_for_want_of_a_difference(kind: str
         gates = judge(BenchmarkConfig(max_metric_drop=0.01, min_label_loyalty=0.99), [evidence])
         assert [gate.verdict for gate in gates] == ["inconclusive", "inconclusive"], metric
         assert [gate.value for gate in gates] == [0.0, 1.0]
+
+
+SILENT_ROWS: dict[str, tuple[Task, list[Any], str]] = {
+    "no label": (Task("multi-label", ("a", "b"), ("text",), "label"), [[0.0, 0.0]] * 40, "score 0 in micro_f1"),
+    "no entity": (Task("tokens", ("O", "B-a", "I-a"), ("text",), "label"), [[0, 0]] * 40, "score 0 in f1"),
+    "one class": (Task("single-label", ("a", "b"), ("text",), "label", metric="matthews"), [1] * 40, "0 in matthews"),
+    "one number": (REGRESSION, [0.5] * 40, "the true answers themselves score 0 in pearson on these 40 rows"),
+    "two numbers": (REGRESSION, [0.1, 0.9], "pearson of 2 rows may be anything; add rows, 10 at least"),
+}
+
+
+@pytest.mark.parametrize("name", SILENT_ROWS)
+def test_a_metric_that_has_nothing_to_measure_passes_nobody(name: str) -> None:
+    """Whoever is wrong everywhere is as good as whoever is right, where both score 0."""
+    task, references, said = SILENT_ROWS[name]
+    items = sum(map(len, references)) if task.tags_words else len(references)
+    theirs = -np.ones((items, task.outputs)) * np.arange(1, task.outputs + 1)
+    report = make_report(kind=task.kind)
+    answers, baseline = (Answers(task, references, logits) for logits in (-theirs, theirs))
+    evidence = Evidence(report.candidates[0], report.baseline, answers, baseline, QUIET, seed=1)
+    (gate,) = judge(BenchmarkConfig(max_metric_drop=0.01), [evidence])
+    assert gate.verdict == "inconclusive"
+    assert said in gate.reason
 
 
 def test_loyalty_of_a_regression_is_refused() -> None:

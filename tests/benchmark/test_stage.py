@@ -235,14 +235,12 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
         benchmark(
             [str(fp32_bundle)], str(fp32_bundle), open_data(str(corpus)), BenchmarkConfig(runtime="torch"), watcher
         )
-    with pytest.raises(ConfigError, match=r"--threads-sweep 4096 is more than the \d+ cores"):
-        benchmark(
-            [str(fp32_bundle)],
-            str(fp32_bundle),
-            open_data(str(corpus)),
-            replace(CONFIG, threads_sweep=(1, 4096)),
-            watcher,
-        )
+    for flag, changed in (
+        ("threads", replace(CONFIG, threads=4096)),
+        ("threads-sweep", replace(CONFIG, threads_sweep=(4096,))),
+    ):
+        with pytest.raises(ConfigError, match=rf"--{flag} 4096 is more than the \d+ cores"):
+            benchmark([str(fp32_bundle)], str(fp32_bundle), open_data(str(corpus)), changed, watcher)
     assert watcher.told == []
 
 

@@ -161,6 +161,26 @@ def test_terminal_fits_80_columns(gates: tuple[Gate, ...]) -> None:
         assert value in out.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_terminal_shows_a_number_whole_or_not_at_all(width: int) -> None:
+    report = make_report("successor-int8 (onnxruntime)")
+    large = [
+        replace(one, bytes=1_340_000_000, peak_rss_bytes=3_204_000_000, load_seconds=123.4)
+        for one in (report.baseline, *report.candidates)
+    ]
+    out = io.StringIO()
+    shown = terminal.render(replace(report, baseline=large[0], candidates=tuple(large[1:])))
+    Console(file=out, width=width, force_terminal=False).print(shown)
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for value in ("loyalty", "0.950", ".910–.990", "0.890"):
+        assert value in text
+    spared = {60: "load, memory, rate", 80: "", 100: ""}[width]
+    assert (f"no room for {spared} here" in text) == bool(spared)
+    for name, value in (("rate", "201"), ("size", "1,340"), ("load", "120"), ("memory", "3,204")):
+        assert (value in text) == (name not in spared)
+
+
 def test_a_reference_is_shown_and_never_wins() -> None:
     report = make_report("a (torch)", "b (torch)")
     slow, fast = report.candidates
@@ -310,7 +330,8 @@ def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     check_suffixes([tmp_path / "new" / "deep" / "r.json"])
     assert not (tmp_path / "new").exists()
     with pytest.raises(ArtifactError, match="cannot be written"):
-        save(make_report(), [tmp_path / f"{'long' * 62}.md"])
+        save(make_report(), [tmp_path / f"{'long' * 62}.md", tmp_path / "short.md"])
+    assert (tmp_path / "short.md").exists()  # one that fails takes no other with it
 
 
 def test_every_view_says_why_a_gate_is_undecided() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -258,3 +259,29 @@ def test_an_interruption_says_what_is_kept(
     said = capsys.readouterr().err
     assert said.startswith("theseus: interrupted; ")
     assert said.endswith(f"{end}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there nobody sends SIGTERM")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_interrupt_that_the_garbage_collector_swallows_comes_again(name: str) -> None:
+    code = f"""
+import signal, time, weakref
+from theseus_deploy_cli.main import obey_signals
+
+class Kept: pass
+
+obey_signals()
+kept = Kept()
+kept.itself = kept
+watch = weakref.ref(kept, lambda _: signal.raise_signal(signal.{name}))
+del kept
+try:
+    import gc
+    gc.collect()
+    print("swallowed", flush=True)
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("swallowed\ninterrupted\n", "")

@@ -1,7 +1,10 @@
 """What a command prints about a folder is what the folder says of itself."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,23 @@ def test_an_unproven_strip_is_printed_with_its_reason(
     print_artifact(Artifact.open(folder), as_json=False)
     proof = capsys.readouterr().out.splitlines()[-1]
     assert proof == "  strip: whether the graph holds weights of gone is unproven, for it is not here"
+
+
+def test_an_old_console_gets_what_it_can_show() -> None:
+    """A sign that its encoding lacks is replaced, and JSON says it otherwise: neither is a bug."""
+    code = """
+from theseus_deploy_cli import console, main
+import sys
+sys.argv = ["theseus", "--version"]
+try:
+    main.run()
+except SystemExit:
+    print("≤")
+    console.print_json({"label": "≤ 😂"})
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True
+    )
+    _, sign, *document = ran.stdout.decode("cp1252").splitlines()
+    assert sign == "?"
+    assert json.loads("\n".join(document)) == {"label": "≤ 😂"}

@@ -14,7 +14,7 @@ from theseus_deploy.benchmark.stats import Array, Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
-ENVIRONMENT = ("cpu", "gpu", "isa", "cores", "threads", "cpu_quota")
+ENVIRONMENT = ("cpu", "gpu", "isa", "cores", "threads", "cpu_quota", "preloaded")
 DATA = ("sha256", "split", "rows", "max_length")
 SHOWN = 5  # differences that an error names
 

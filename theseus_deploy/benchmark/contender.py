@@ -10,7 +10,7 @@ from theseus_deploy.benchmark.report import Role
 from theseus_deploy.benchmark.runtimes import BF16, RUNTIMES, FolderKind, runtime_for
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError, ModelError
-from theseus_deploy.machine import this_machine
+from theseus_deploy.machine import this_machine, warn_if_moved
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
@@ -19,7 +19,10 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "*.onnx_data")
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate before it is measured; `bytes` counts its weights, `positions` the longest input its model takes."""
+    """A candidate before it is measured; `bytes` counts its weights, `positions` the longest input its model takes.
+
+    `remark` is what a reader of its numbers should know of it.
+    """
 
     name: str
     ref: str
@@ -34,6 +37,7 @@ class Contender:
     bytes: int
     positions: float
     role: Role = "candidate"
+    remark: str = ""
 
     @property
     def where(self) -> str:
@@ -97,12 +101,13 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
     artifact = Artifact.open(path) if Artifact.exists(path) else None
     kind: FolderKind = "bundle" if artifact and artifact.manifest.kind == "bundle" else "checkpoint"
     runtime = runtime_for(kind, config.runtime, ref, is_baseline)
-    device = "cpu" if config.device == "auto" else config.device
+    device, remark = "cpu" if config.device == "auto" else config.device, ""
     if device not in RUNTIMES[runtime].devices:
         raise ConfigError(f"--device {device}: {ref} runs in {runtime} on the CPU only; use --device cpu")
     if artifact and kind == "bundle":
         if problems := artifact.check_files():
             raise ModelError(f"{ref} is damaged: {problems[0]}; write it again, or check it with `theseus verify`")
+        remark = warn_if_moved(ref, artifact.manifest.precision, artifact.manifest.machine)
         checkpoint = Checkpoint(ref, path, artifact)  # its config.json is the checkpoint's
     else:
         checkpoint = open_checkpoint(ref)
@@ -121,6 +126,7 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
         layers=manifest.layers if manifest else checkpoint.config.num_hidden_layers,
         bytes=sum(file.stat().st_size for pattern in WEIGHTS for file in path.glob(pattern)),
         positions=checkpoint.positions,
+        remark=remark,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from theseus_deploy.benchmark.accuracy import Answers
-from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
+from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate, unmeasured
 from theseus_deploy.benchmark.noise import CROWDED, crowded
 from theseus_deploy.benchmark.report import Candidate, Change, Gate, Verdict
 from theseus_deploy.benchmark.stats import Estimate, Interval
@@ -46,6 +46,7 @@ class Rule:
     at_most: bool = True
     timed: bool = False
     tail: bool = False  # what happens to a twentieth of the samples decides
+    scored: bool = False  # the metric of the data decides
 
     def verdict(self, estimate: Estimate, limit: float) -> Verdict:
         """Pass when the whole interval keeps the limit, fail when none of it does."""
@@ -56,6 +57,8 @@ class Rule:
 
     def blind(self, evidence: Evidence) -> str:
         """Say why no interval would mean anything here; "" where it does."""
+        if self.scored and (reason := unmeasured(evidence.answers)):
+            return reason
         count = len(evidence.candidate.latency[0].samples)
         if self.tail and count < TAIL_SAMPLES:
             return (
@@ -72,8 +75,9 @@ class Rule:
         """Say why the interval decides nothing, and what makes it narrower."""
         if self.timed:
             return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
-        remedy = "add rows to the data" if max_rows is None else f"raise --max-rows {max_rows}"
-        return f"the limit is inside the interval of {len(evidence.answers.references):,} rows; {remedy}"
+        rows = len(evidence.answers.references)
+        remedy = f"raise --max-rows {max_rows}" if max_rows == rows else "add rows to the data"
+        return f"the limit is inside the interval of {rows:,} rows; {remedy}"
 
 
 def _p50_ratio(evidence: Evidence) -> Estimate:
@@ -110,7 +114,7 @@ RULES: dict[str, Rule] = {
     "p50-ratio": Rule("max_p50_ratio", _p50_ratio, timed=True),
     "p95-ratio": Rule("max_p95_ratio", _p95_ratio, timed=True, tail=True),
     "regression-ratio": Rule("max_regression_ratio", _regression_ratio, timed=True),
-    "metric-drop": Rule("max_metric_drop", _metric_drop),
+    "metric-drop": Rule("max_metric_drop", _metric_drop, scored=True),
     "label-loyalty": Rule("min_label_loyalty", _label_loyalty, at_most=False),
     "size-ratio": Rule("max_size_ratio", _size_ratio),
 }

@@ -105,7 +105,7 @@ def measure(
                 taken[worker.name].append(worker.ask("time", batches=chosen, sequence=shape.fixed)["seconds"])
             rounds += 1
             spent = (time.perf_counter() - start) / seconds
-            done = min(99, round(100 * max(spent, rounds / least if rounds < least else 0)))
+            done = min(99, round(100 * spent))
             tracker.advance(max(0, done - shown), samples=rounds * size)
             shown = max(shown, done)
             timings = Timings(shape, {name: np.array(rows) for name, rows in taken.items()})

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,11 @@ from theseus_deploy.artifact import write_atomically
 from theseus_deploy.errors import ArtifactError
 
 SCHEMA = 1
+READ = {  # of a report, by those who compare with it or plan with it
+    "environment": ("cpu", "cores", "threads", "versions", "noise"),
+    "data": ("sha256", "split", "rows", "max_length", "metric"),
+}
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 NUMBERS = re.compile(r"\[\n[-+.,\deE\s]+\]")  # a list of nothing but numbers goes on one line
 Verdict = Literal["pass", "fail", "inconclusive"]
 Role = Literal["candidate", "reference"]
@@ -285,7 +291,7 @@ class BenchmarkReport:
             data = json.loads(path.read_text("utf-8"))
             if data["schema"] != SCHEMA:
                 raise ArtifactError(f"{path} has schema {data['schema']}; this version reads {SCHEMA}")
-            return cls(
+            report = cls(
                 environment=data["environment"],
                 data=data["data"],
                 config=data["config"],
@@ -294,10 +300,33 @@ class BenchmarkReport:
                 gates=tuple(map(Gate.from_json, data["gates"])),
                 against=_against(found) if (found := data.get("against")) else None,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{path} is no benchmark report ({error}); make one with `theseus benchmark`"
-            ) from error
+            _check(report)
+            return report
+        except DAMAGED as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ArtifactError(f"{path} is no benchmark report ({why}); make one with `theseus benchmark`") from error
+
+
+def _check(report: BenchmarkReport) -> None:
+    """Refuse a report in which something is missing that it is read for: to plan with it, or to compare with it."""
+    environment, data = report.environment, report.data
+    for part, names in READ.items():
+        if missing := [name for name in names if name not in getattr(report, part)]:
+            raise ValueError(f"its {part} lacks {', '.join(missing)}")
+    low, high = environment["noise"]["interval"]
+    if not 0 < low <= high:
+        raise ValueError(f"the interval of its noise is {low} to {high}")
+    for one in (report.baseline, *report.candidates):
+        if not one.latency:
+            raise ValueError(f"{one.name} was timed at no shape")
+        if data["metric"] not in one.scores:
+            raise ValueError(f"{one.name} has no score in {data['metric']}")
+        for latency in one.latency:
+            samples = latency.samples
+            if not samples or not all(isfinite(value) and value > 0 for value in samples):
+                raise ValueError(f"{one.name} has samples that are no times, or none")
+            if latency.rounds < 1 or len(samples) % latency.rounds:
+                raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
 
 
 def _candidate(data: Mapping[str, Any]) -> Candidate:

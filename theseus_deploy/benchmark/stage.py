@@ -154,7 +154,7 @@ def _benchmark(
         "others": measured.others,
         "crowding": crowd,
     }
-    environment["noise"]["remarks"] = remarks(environment)
+    environment["noise"]["remarks"] = [*remarks(environment), *(f"{one.remark}." for one in contenders if one.remark)]
     return BenchmarkReport(
         environment=environment,
         data={**prepared.data, "items": len(answers[first.name].logits)},
@@ -168,11 +168,9 @@ def _benchmark(
 
 def _check_threads(config: BenchmarkConfig) -> None:
     cores = this_machine().cores
-    if max(config.threads_sweep, default=0) > cores:
-        raise ConfigError(
-            f"--threads-sweep {max(config.threads_sweep)} is more than the {cores} cores that this program may use; "
-            "lower it"
-        )
+    for flag, asked in (("--threads", config.threads or 0), ("--threads-sweep", max(config.threads_sweep, default=0))):
+        if asked > cores:
+            raise ConfigError(f"{flag} {asked} is more than the {cores} cores that this program may use; lower it")
 
 
 def _price(config: BenchmarkConfig, cores: int | None) -> float | None:

@@ -34,15 +34,18 @@ def check_suffixes(paths: Sequence[Path]) -> None:
 
 
 def save(report: BenchmarkReport, paths: Sequence[Path]) -> None:
-    """Write a view of the report to each path, whole or not at all.
+    """Write a view of the report to each path, whole or not at all; one that fails takes no other with it.
 
     Raises:
         ConfigError: a path ends in something else.
         ArtifactError: a path cannot be written.
     """
     check_suffixes(paths)
+    failed: dict[Path, OSError] = {}
     for path in paths:
         try:
             write_atomically(path, VIEWS[path.suffix](report))
         except OSError as error:
-            raise ArtifactError(f"{path} cannot be written ({error.strerror}); choose another --report") from error
+            failed[path] = error
+    for path, why in failed.items():
+        raise ArtifactError(f"{path} cannot be written ({why.strerror}); choose another --report") from why

@@ -1,6 +1,10 @@
 """The report for a terminal of 80 columns: verdict and winner first, then one table. The caller prints it."""
 
-from rich.console import Group, RenderableType
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -9,11 +13,13 @@ from theseus_deploy.benchmark.views import words
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 SHOWN = ("rate", "size", "load", "memory", "metric", "loyalty")
+LEAST_NAME, AMPLE = 14, 1_000  # characters
+SPARED = ("load", "memory", "rate", "size")  # in this order, where a terminal is too narrow for all
 
 
 def render(report: BenchmarkReport) -> RenderableType:
     """Return the report as something rich prints."""
-    parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _candidates(report)]
+    parts: list[RenderableType] = [_verdict(report), Text(words.winner_line(report)), Text(), _Candidates(report)]
     if report.gates:
         parts += [Text(), _gates(report), *map(Text, words.undecided_lines(report))]
     if since := words.since_lines(report):
@@ -30,11 +36,34 @@ def _verdict(report: BenchmarkReport) -> Text:
     return Text.assemble((report.verdict.upper(), STYLES[report.verdict]), "  ", words.verdict_line(report))
 
 
-def _candidates(report: BenchmarkReport) -> Table:
+@dataclass(frozen=True)
+class _Candidates:
+    """The table of candidates, with as many columns as the terminal holds: a number is shown whole or not at all."""
+
+    report: BenchmarkReport
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        shown = [key for key in SHOWN if key in words.columns(self.report)]
+        spared: list[str] = []
+        for spare in (key for key in SPARED if key in shown):
+            if _width(_candidates(self.report, shown, LEAST_NAME), console) <= options.max_width:
+                break
+            shown = [key for key in shown if key != spare]
+            spared.append(spare)
+        yield _candidates(self.report, shown)
+        if spared:
+            yield Text(f"no room for {', '.join(spared)} here: --report has them", style="dim")
+
+
+def _width(table: Table, console: Console) -> int:
+    lines = console.render_lines(table, console.options.update(width=AMPLE), pad=False)
+    return max(map(Segment.get_line_length, lines))
+
+
+def _candidates(report: BenchmarkReport, shown: Sequence[str], most_of_name: int | None = None) -> Table:
     columns = words.columns(report)
-    shown = [key for key in SHOWN if key in columns]
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
-    table.add_column("candidate", overflow="fold", min_width=14)
+    table.add_column("candidate", overflow="fold", min_width=LEAST_NAME, max_width=most_of_name)
     table.add_column("p50\nms", justify="right", no_wrap=True)
     table.add_column("ratio\n95 %", justify="right", no_wrap=True)
     for key in shown:
