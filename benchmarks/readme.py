@@ -6,6 +6,7 @@ make demo && .venv/bin/python benchmarks/readme.py theseus-demo/report.json
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ INT8 = RESULTS / "int8_speed.json"
 EXPORT = RESULTS / "export_cost.json"
 PLAN = RESULTS / "plan_validation.json"
 POWER = RESULTS / "gate_power.json"
-ACCURACY = RESULTS / "accuracy.json"
+ACCURACY, ACCURACY_FP32 = RESULTS / "accuracy.json", RESULTS / "accuracy_fp32.json"
 LATENCY = RESULTS / "latency.json"
 HARNESS = RESULTS / "second_harness.json"
 
@@ -291,21 +292,21 @@ def accuracy(path: Path = ACCURACY) -> str:
         "seeds; these rows have no part in the test. The lead is the difference of mean test scores on the seeds that "
         "both have, with a paired bootstrap over rows and seeds: of one seed it knows only what other rows would "
         f"do, and of another predecessor nothing. From [`results/{path.name}`](results/{path.name}), made by `python "
-        f"benchmarks/accuracy_table.py` from [`{path.name}l`](results/{path.name}l), which `python "
-        "benchmarks/accuracy.py` made."
+        f"benchmarks/accuracy_table.py benchmarks/results/{path.name}l` from what `python benchmarks/accuracy.py` made."
     )
 
 
 def retained() -> str:
     """Return what each way of compressing kept in the mean over tasks: those settings were tuned on, and others."""
-    report = json.loads(ACCURACY.read_text("utf-8"))
-    tables = _kept(report, "tuned"), _kept(report, "later", beside="newsgroups")
+    report, control = (json.loads(path.read_text("utf-8")) for path in (ACCURACY, ACCURACY_FP32))
+    tables = _kept(report, "tuned"), _kept(report, "later", beside="newsgroups"), _kept(control, "tuned")
     return "\n\n".join(tables) + (
         "\n\nMiniLM, 6 layers to 3 unless an arm says otherwise, in as many steps; (runs, each of another seed). "
         "CoLA is judged by Matthews, "
         "the others by accuracy; how far the default, `theseus+distill`, is ahead is in their points, by a paired "
-        "bootstrap. From "
-        "[`benchmarks/results/accuracy.json`](benchmarks/results/accuracy.json), made by `python "
+        "bootstrap. The third table is of a machine without bf16, with predecessors made anew. From "
+        "[`benchmarks/results/accuracy.json`](benchmarks/results/accuracy.json) and "
+        "[`accuracy_fp32.json`](benchmarks/results/accuracy_fp32.json), made by `python "
         "benchmarks/accuracy.py` and `python benchmarks/accuracy_table.py`; all arms, rates and loyalties are in "
         "[`benchmarks/README.md`](benchmarks/README.md)."
     )
@@ -353,6 +354,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     },
     README.parent / "benchmarks" / "README.md": {
         "accuracy": accuracy,
+        "accuracy-fp32": partial(accuracy, ACCURACY_FP32),
         "latency": latency,
         "second-harness": second_harness,
         "int8-speed": int8_speed,

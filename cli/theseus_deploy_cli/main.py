@@ -85,11 +85,13 @@ def obey_signals() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
 
+    others = sys.unraisablehook
+
     def report(unraisable: "sys.UnraisableHookArgs") -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
             threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signal.SIGTERM]).start()
         else:
-            sys.__unraisablehook__(unraisable)
+            others(unraisable)
 
     sys.unraisablehook = report
 
