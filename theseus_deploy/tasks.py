@@ -64,8 +64,8 @@ def sigmoid(logits: Array) -> Array:
 class Task:
     """A kind of task with its labels, the columns its text and label come from, and the longest input in tokens.
 
-    `metric` is the one that decides: as the data set is usually judged (MRPC by F1, CoLA by Matthews), else, and
-    where a task of this kind with so many labels has no such metric, the kind's own.
+    `metric` is the one that decides: the one asked for (`judged_by`), or as the data set is usually judged (MRPC by F1,
+    CoLA by Matthews), else, and where a task of this kind with so many labels has no such metric, the kind's own.
     """
 
     kind: str
