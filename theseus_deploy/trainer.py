@@ -49,11 +49,8 @@ class StageTrainer(Trainer):
         self.network: PreTrainedModel = kwargs["model"]  # `model`, but never None and never wrapped
         self.lesson = lesson
         self.dropout = dropout
-        self.sampler = EpochSampler(
-            self.args.per_device_train_batch_size * lesson.world.size * self.args.gradient_accumulation_steps,
-            list(lesson.train["length"]),
-            self.args.seed,
-        )
+        batch = self.args.per_device_train_batch_size * lesson.world.size * self.args.gradient_accumulation_steps
+        self.sampler = EpochSampler.of(lesson, batch, self.args.seed)
 
     def selectable(self) -> bool:
         """Tell whether the model, as it is at this step, may be chosen as the best."""
@@ -148,6 +145,11 @@ class EpochSampler(LengthGroupedSampler):
         super().__init__(batch_size, lengths=lengths)
         self.seed = seed
         self.set_epoch(0)
+
+    @classmethod
+    def of(cls, lesson: Lesson, batch_size: int, seed: int) -> "EpochSampler":
+        """Order the training rows; `batch_size` is what an optimizer step learns from, over all processes."""
+        return cls(batch_size, list(lesson.train["length"]), seed)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; accelerate calls this before each."""

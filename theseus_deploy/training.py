@@ -175,7 +175,7 @@ def _arguments(
     precision, reason = choose_precision(config, device, model.config.model_type)
     progress.say(f"training in {precision} on {device.type}: {reason}")
     save_every = ceil(plan.steps / SAVES / LOG_EVERY) * LOG_EVERY
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(workspace.path),
         max_steps=plan.steps,
         per_device_train_batch_size=config.batch_size // lesson.world.size,
@@ -201,6 +201,9 @@ def _arguments(
         restore_callback_states_from_checkpoint=True,
         disable_tqdm=True,
     )
+    if arguments.n_gpu > 1:  # a process trains on one GPU; for more there is torchrun, which keeps the batch what it is
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _write_log(trainer: StageTrainer, workspace: Workspace) -> None:

@@ -91,13 +91,10 @@ class _LogTracker:
     def advance(self, steps: int = 1, **facts: float | str) -> None:
         self.done += steps
         now = time.monotonic()
-        if now - self.printed >= LOG_SECONDS and self.done:
-            left = (now - self.began) / self.done * (self.total - self.done)
-            print(
-                f"  {self.title}: {self.done}/{self.total}, {left:.0f} s left {_facts(facts)}",
-                file=sys.stderr,
-                flush=True,
-            )
+        if now - self.printed >= LOG_SECONDS:
+            pace = (now - self.began) / self.done if self.done else None
+            left = "" if pace is None else f", {pace * (self.total - self.done):.0f} s left"
+            print(f"  {self.title}: {self.done}/{self.total}{left} {_facts(facts)}", file=sys.stderr, flush=True)
             self.printed = now
 
 

@@ -16,6 +16,7 @@ from theseus_deploy.errors import TheseusError
 
 COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
 AGAIN_SECONDS = 0.1
+PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
 RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
 
 app = typer.Typer(
@@ -66,6 +67,8 @@ def run() -> None:
     obey_signals()
     try:
         code = app(standalone_mode=False)
+    except SystemExit as left:  # how typer ends where whoever read our output has left, as `head` does
+        sys.exit(PIPE_CLOSED if isinstance(left.__context__, BrokenPipeError) else left.code)
     except TheseusError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except typer.Abort:

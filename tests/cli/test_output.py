@@ -62,3 +62,13 @@ except SystemExit:
     _, sign, *document = ran.stdout.decode("cp1252").splitlines()
     assert sign == "?"
     assert json.loads("\n".join(document)) == {"label": "≤ 😂"}
+
+
+@pytest.mark.parametrize("unbuffered", [True, False])  # found out while printing, and at the end
+def test_a_reader_that_leaves_is_no_bug(unbuffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, *["-u"] * unbuffered, "-m", "theseus_deploy_cli.main", "--version"]
+    ran = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (141, "")

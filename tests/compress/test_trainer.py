@@ -15,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 
 from tests.conftest import make_bert, make_rows, make_tokenizer
+from theseus_deploy.cache import cache_folder
 from theseus_deploy.compress.distillation import MATCH
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble, successor_parameters, theseus_modules
@@ -452,6 +453,29 @@ def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     successor.save_pretrained(tmp_path / "saved")
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert lesson.score(again, torch.device("cpu"), SILENT, "") == scores
+
+
+@pytest.mark.parametrize(("accumulate", "steps", "asked"), [(1, 3, 24), (2, 3, 48), (2, 6, 96), (1, 30, 96)])
+def test_the_predecessor_is_asked_about_the_rows_that_are_learned_from_alone(
+    lesson: Lesson, tmp_path: Path, accumulate: int, steps: int, asked: int
+) -> None:
+    totals: dict[str, int] = {}
+
+    class Listener:
+        def say(self, message: str) -> None:
+            del message
+
+        def track(self, title: str, total: int) -> Any:
+            totals[title] = total
+            return SILENT.track(title, total)
+
+    config = replace(CONFIG, method="theseus+distill", accumulate=accumulate, max_steps=steps, replace_until=0.5)
+    plan = Plan.of(config, len(lesson.train))
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    for path in cache_folder().glob("*.arrow"):
+        path.unlink()
+    compress(make_bert(), lesson, plan, MAP, config, workspace, Listener())  # a row without an answer has no loss
+    assert totals["asking the predecessor"] == asked
 
 
 def test_distillation_matches_the_teacher_at_a_temperature_for_every_kind_of_task() -> None:

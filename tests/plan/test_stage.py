@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,24 @@ def test_a_report_without_threads_is_refused() -> None:
 def test_a_request_out_of_its_limits_is_refused(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         PlanConfig(**{"p99_ms": 40.0, "qps": 300.0, **asked})
+
+
+def test_a_long_search_says_which_fleet_it_tries() -> None:
+    told: list[dict[str, Any]] = []
+
+    class Listener:
+        def say(self, message: str) -> None:
+            del message
+
+        @contextmanager
+        def track(self, title: str, total: int) -> Iterator["Listener"]:
+            del title, total
+            yield self
+
+        def advance(self, steps: int = 1, **facts: Any) -> None:
+            told.append({"steps": steps, **facts})
+
+    made = plan(REPORT, PlanConfig(p99_ms=40.0, qps=300.0, max_batch=1), Listener())
+    assert sum(line["steps"] for line in told) == len(made.needs)
+    for need in made.needs:
+        assert {"steps": 0, "candidate": need.candidate, "servers": need.servers} in told

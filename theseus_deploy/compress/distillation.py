@@ -1,7 +1,7 @@
 """Learning from the predecessor's logits: distillation, and module replacing with it, which is the default."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,22 +88,34 @@ class DistilledTheseusTrainer(TheseusTrainer, DistillationTrainer):
     """Progressive module replacing with the predecessor's logits as a second target, which the paper does without."""
 
 
-def taught(lesson: Lesson, teacher: PreTrainedModel, device: torch.device, progress: Progress) -> Lesson:
-    """Return the lesson with the teacher's logits in it: a list of items for each row, asked once and kept."""
+def taught(
+    lesson: Lesson,
+    teacher: PreTrainedModel,
+    device: torch.device,
+    progress: Progress,
+    seen: Sequence[int] | None = None,
+) -> Lesson:
+    """Return the lesson with the teacher's logits in it: a list of items for each row, asked once and kept.
+
+    Of a training that ends within its first epoch, `seen` are the rows it learns from; the others have no items.
+    """
     from datasets import Dataset, concatenate_datasets
 
     def ask() -> Dataset:
-        logits = predict(teacher, lesson.train, lesson.tokenizer, device, progress, "asking the predecessor")
-        if "starts" not in lesson.train.column_names:
-            return Dataset.from_dict({TEACHER: logits[:, None].tolist()})
-        starts = list(lesson.train["starts"])
-        rows = np.split(logits, np.cumsum([len(places) for places in starts])[:-1])
-        return Dataset.from_dict(
-            {TEACHER: [row[np.asarray(places) >= 0].tolist() for row, places in zip(rows, starts, strict=True)]}
-        )
+        rows = lesson.train if seen is None else lesson.train.select(seen)
+        logits = predict(teacher, rows, lesson.tokenizer, device, progress, "asking the predecessor")
+        if "starts" in rows.column_names:
+            starts = [np.asarray(places) for places in rows["starts"]]
+            words = np.split(logits, np.cumsum([len(places) for places in starts])[:-1])
+            items = [row[places >= 0].tolist() for row, places in zip(words, starts, strict=True)]
+        else:
+            items = logits[:, None].tolist()
+        of_row = dict(zip(range(len(rows)) if seen is None else seen, items, strict=True))
+        return Dataset.from_dict({TEACHER: [of_row.get(row, []) for row in range(len(lesson.train))]})
 
+    asked = {"rows": lesson.key, "teacher": _hash(teacher), **({} if seen is None else {"seen": list(seen)})}
     with lesson.world.one_by_one():
-        answers = cached(key_of({"rows": lesson.key, "teacher": _hash(teacher)}), ask)
+        answers = cached(key_of(asked), ask)
     return replace(lesson, train=concatenate_datasets([lesson.train, answers], axis=1))
 
 

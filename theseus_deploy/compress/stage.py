@@ -54,7 +54,7 @@ def compress(
     }[config.method]
     asked: dict[str, Any] = {"dropout": config.drops}
     if config.has_teacher:
-        lesson = taught(lesson, teacher or model, torch_device(config.device), progress)
+        lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
     if config.replaces:
         told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaws]
@@ -160,6 +160,16 @@ def map_of(config: CompressConfig, layers: int) -> ModuleMap:
 def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
     """Return the replacement schedule asked for."""
     return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+
+
+def _seen(plan: "Plan", lesson: "Lesson", config: CompressConfig) -> list[int] | None:
+    """Return the rows that a training shorter than an epoch learns from; None where it learns from all."""
+    from theseus_deploy.trainer import EpochSampler
+
+    if plan.steps >= plan.steps_per_epoch:
+        return None
+    batch = config.batch_size * config.accumulate
+    return sorted(list(EpochSampler.of(lesson, batch, config.seed))[: plan.steps * batch])
 
 
 def _truncated(model: "PreTrainedModel", module_map: ModuleMap, init: str, thaw: Thaw) -> "PreTrainedModel":

@@ -1,6 +1,6 @@
 """The smallest fleet that holds an objective, found by simulating fleets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
@@ -76,13 +76,19 @@ def look_ahead(runs: Sequence[Replication], fleet: Fleet, network: float = 0.0) 
 
 
 def smallest_fleet(
-    times: ServiceTimes, load: Load, window: float, p99: float, seed: int, network: float = 0.0
+    times: ServiceTimes,
+    load: Load,
+    window: float,
+    p99: float,
+    seed: int,
+    network: float = 0.0,
+    trying: Callable[[int], object] | None = None,
 ) -> tuple[int | None, Outlook]:
     """Find the fewest servers whose p99 is surely within so many seconds, with the batching window in seconds.
 
     None where no number is enough: the outlook is then that of as many as still help. In growing steps until a fleet
     holds, then by halving, since with more servers inputs wait less; beyond some number they wait for none, and each
-    server is slower for its pauses.
+    server is slower for its pauses. `trying` is told of every fleet before it is simulated.
 
     Raises:
         ConfigError: the load would take more servers than can be simulated.
@@ -97,6 +103,8 @@ def smallest_fleet(
 
     @cache
     def outlook(servers: int) -> Outlook:
+        if trying:
+            trying(servers)
         return look_ahead(runs, Fleet(servers, times.most, window), network)
 
     def holds(servers: int) -> bool:

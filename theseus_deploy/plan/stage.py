@@ -1,7 +1,8 @@
 """A report and an objective in, a plan out: what each candidate needs to hold it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from theseus_deploy.errors import ArtifactError
 from theseus_deploy.plan.arrivals import Load, replay
 from theseus_deploy.plan.search import Outlook, smallest_fleet
 from theseus_deploy.plan.service import ServiceTimes
-from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.progress import SILENT, Progress, Tracker
 
 SCHEMA = 1
 HOURS_A_MONTH = 730  # a twelfth of a year
@@ -82,7 +83,7 @@ def plan(report: BenchmarkReport, config: PlanConfig, progress: Progress = SILEN
     needs = []
     with progress.track("Simulating fleets", total=len(everyone)) as tracker:
         for one, times in everyone:
-            needs.append(_need(one, times, load, config, machine))
+            needs.append(_need(one, times, load, config, machine, partial(_tell, tracker, one.name)))
             tracker.advance(candidate=one.name)
     remarks = report.environment["noise"].get("remarks", ())
     return Plan(config, load.rate, machine, tuple(sorted(needs, key=_order)), tuple(remarks))
@@ -96,14 +97,23 @@ def _load(config: PlanConfig) -> Load:
 
 
 def _need(
-    candidate: Candidate, times: ServiceTimes, load: Load, config: PlanConfig, machine: Mapping[str, Any]
+    candidate: Candidate,
+    times: ServiceTimes,
+    load: Load,
+    config: PlanConfig,
+    machine: Mapping[str, Any],
+    trying: Callable[[int], object],
 ) -> Need:
     window, p99 = config.batch_window_ms / 1e3, config.p99_ms / 1e3
-    servers, outlook = smallest_fleet(times, load, window, p99, config.seed, config.network_ms / 1e3)
+    servers, outlook = smallest_fleet(times, load, window, p99, config.seed, config.network_ms / 1e3, trying)
     cores = servers and servers * machine["threads"]
     price = config.price_per_hour
     cost = None if cores is None or price is None else cores * price / machine["cores"] * HOURS_A_MONTH
     return Need(candidate.name, times.most, servers, cores, cost, outlook)
+
+
+def _tell(tracker: Tracker, candidate: str, servers: int) -> None:
+    tracker.advance(0, candidate=candidate, servers=servers)
 
 
 def _order(need: Need) -> tuple[float, float]:
