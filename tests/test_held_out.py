@@ -1,6 +1,7 @@
 """The tasks that are held out: read from archives as packages ship them."""
 
 import io
+import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +9,20 @@ from pathlib import Path
 import pytest
 
 from benchmarks.held_out import (
+    BETWEEN,
     EDITORIALS,
     GRADES,
     MESSAGES,
+    MOST_CLAIMS,
     MOST_MESSAGES,
+    POSTS,
+    PRODUCTS,
     REVIEWS,
     TASKS,
     TWEETS,
+    VITAMIN_C,
     WORDS,
+    claims,
     divide,
     elections,
     newsgroups,
@@ -39,7 +46,10 @@ def sdist(place: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("task", "sentences"), [("reviews", REVIEWS), ("editorials", EDITORIALS)])
+@pytest.mark.parametrize(
+    ("task", "sentences"),
+    [("reviews", REVIEWS), ("editorials", EDITORIALS), ("products", PRODUCTS), ("posts", POSTS)],
+)
 def test_sentences_that_graders_took_a_side_on_are_read(tmp_path: Path, task: str, sentences: str) -> None:
     rows = ["1\t2.3\tA joy.", "2\t-0.49\tNeither.", "3\t-0.5\tA bore. ", "4\t0.0\tNothing."]
     found = TASKS[task](sdist(tmp_path, {GRADES: pack({sentences: "\n".join(rows).encode()})}))
@@ -62,6 +72,19 @@ def test_messages_are_cut_and_no_more_than_asked_are_drawn(tmp_path: Path) -> No
     assert len(found) == MOST_MESSAGES
     assert {text for text, _ in found} == {" ".join(["word"] * WORDS)}
     assert {group for _, group in found} == {f"group {number}" for number in range(20)}
+
+
+def test_claims_stand_beside_their_evidence(tmp_path: Path) -> None:
+    examples = [
+        {"input": f"evidence {row}{BETWEEN}claim {row}", "target_scores": {"True": row % 2, "False": 1 - row % 2}}
+        for row in range(MOST_CLAIMS + 10)
+    ]
+    files = {"task.json": b"{}", VITAMIN_C: json.dumps({"examples": examples}).encode()}
+    found = claims(sdist(tmp_path, files))
+    assert len(set(found)) == MOST_CLAIMS
+    for premise, hypothesis, label in found:
+        row = int(premise.removeprefix("evidence "))
+        assert (hypothesis, label) == (f"claim {row}", str(row % 2 == 1))
 
 
 def test_a_quarter_is_put_aside_and_nothing_is_in_both_parts() -> None:
