@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from benchmarks.accuracy_table import GROUPS, OURS, choose, score, summarise
+from benchmarks.accuracy_table import GROUPS, METRICS, OURS, Truth, choose, summarise
+from theseus_deploy.tasks import Task
 
 ROWS = 400
 DRAW = np.random.default_rng(0)
@@ -36,15 +37,32 @@ def run(
 
 
 def test_scores_of_resamples_are_those_of_scikit_learn() -> None:
-    labels = np.stack([DRAW.integers(2, size=ROWS) ^ (TRUTH & DRAW.integers(2, size=ROWS)) for _ in range(2)], axis=1)
+    labels = (DRAW.integers(2, size=ROWS) ^ (TRUTH & DRAW.integers(2, size=ROWS))).astype(np.uint8)
     weights = DRAW.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=3)
-    found = score("matthews", weights.astype(float), labels.astype(float), TRUTH.astype(float))
-    shares = score("accuracy", weights.astype(float), labels.astype(float), TRUTH.astype(float))
+    truth = Truth(TRUTH.astype(np.uint8))
+    found = {
+        name: METRICS[name].score(weights @ METRICS[name].tally(labels, truth)) for name in ("accuracy", "matthews")
+    }
     for place, counts in enumerate(weights):
-        for seed in range(2):
-            expected = matthews_corrcoef(TRUTH, labels[:, seed], sample_weight=counts)
-            assert found[place, seed] == pytest.approx(expected)
-            assert shares[place, seed] == pytest.approx(np.average(labels[:, seed] == TRUTH, weights=counts))
+        expected = matthews_corrcoef(TRUTH, labels, sample_weight=counts)
+        assert found["matthews"][place] == pytest.approx(expected)
+        assert found["accuracy"][place] == pytest.approx(np.average(labels == TRUTH, weights=counts))
+
+
+def test_entities_of_resamples_are_scored_as_a_task_scores_them() -> None:
+    names = ("B-person", "I-person", "B-place", "I-place", "O")
+    lengths = tuple(int(length) for length in DRAW.integers(1, 9, size=60))
+    labels, other = (DRAW.choice(5, p=[0.2, 0.2, 0.1, 0.1, 0.4], size=sum(lengths)).astype(np.uint8) for _ in range(2))
+    labels = np.where(DRAW.random(len(labels)) < 0.7, other, labels).astype(np.uint8)
+    truth = Truth(other, names, lengths)
+    tally = METRICS["f1"].tally(labels, truth)
+    words, guessed = (np.split(tags, np.cumsum(lengths)[:-1]) for tags in (other, labels))
+    for _ in range(3):
+        rows = DRAW.integers(len(lengths), size=len(lengths))
+        logits = np.eye(len(names))[np.concatenate([guessed[row] for row in rows])]
+        expected = Task("tokens", names, ("tokens",), "tags").score(logits, [words[row].tolist() for row in rows])["f1"]
+        assert 0.3 < expected < 0.9
+        assert METRICS["f1"].score(tally[rows].sum(axis=0)) == pytest.approx(expected)
 
 
 def test_the_learning_rate_is_chosen_where_nobody_reports() -> None:
