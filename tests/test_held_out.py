@@ -1,7 +1,6 @@
 """The tasks that are held out: read from archives as packages ship them."""
 
 import io
-import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,20 +8,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.held_out import (
-    BETWEEN,
     EDITORIALS,
     GRADES,
     MESSAGES,
-    MOST_CLAIMS,
     MOST_MESSAGES,
     POSTS,
     PRODUCTS,
     REVIEWS,
     TASKS,
     TWEETS,
-    VITAMIN_C,
     WORDS,
-    claims,
     divide,
     elections,
     newsgroups,
@@ -72,19 +67,6 @@ def test_messages_are_cut_and_no_more_than_asked_are_drawn(tmp_path: Path) -> No
     assert len(found) == MOST_MESSAGES
     assert {text for text, _ in found} == {" ".join(["word"] * WORDS)}
     assert {group for _, group in found} == {f"group {number}" for number in range(20)}
-
-
-def test_claims_stand_beside_their_evidence(tmp_path: Path) -> None:
-    examples = [
-        {"input": f"evidence {row}{BETWEEN}claim {row}", "target_scores": {"True": row % 2, "False": 1 - row % 2}}
-        for row in range(MOST_CLAIMS + 10)
-    ]
-    files = {"task.json": b"{}", VITAMIN_C: json.dumps({"examples": examples}).encode()}
-    found = claims(sdist(tmp_path, files))
-    assert len(set(found)) == MOST_CLAIMS
-    for premise, hypothesis, label in found:
-        row = int(premise.removeprefix("evidence "))
-        assert (hypothesis, label) == (f"claim {row}", str(row % 2 == 1))
 
 
 def test_a_quarter_is_put_aside_and_nothing_is_in_both_parts() -> None:
