@@ -58,11 +58,12 @@ def _table(plan: Plan) -> Table:
 
 def _method_line(plan: Plan) -> str:
     config, threads = plan.config, counted(plan.machine["threads"], "thread")
+    most = counted(plan.needs[0].max_batch, "input")
     arrivals = "Poisson" if config.arrivals == POISSON else f"replayed ({plain(config.arrivals)})"
     none = " Where no number of servers is enough there is none, and times are of as many as still help."
     return (
         f"A server is a process of {threads}, a core each, on {plan.machine['cpu']}; it takes up to "
-        f"{plan.needs[0].max_batch} inputs, waits {config.batch_window_ms:g} ms for them and spends "
+        f"{most}, waits {config.batch_window_ms:g} ms for them and spends "
         f"{config.overhead_ms:g} ms on them beside what was measured; the way to it and back takes "
         f"{config.network_ms:g} ms. {REPLICATIONS} simulations "
         f"of {arrivals} arrivals, each on resampled service times; p99 holds where its whole interval does."
