@@ -79,7 +79,7 @@ def test_a_fleet_at_rest_is_slower_and_more_servers_do_not_help() -> None:
     assert smallest_fleet(times, Load(1.5), 0.0, 1.6, seed=1)[0] is not None
     servers, outlook = smallest_fleet(times, Load(1.5), 0.0, 1.4, seed=1)
     assert servers is None
-    assert outlook.p50.value == pytest.approx(1.5)
+    assert 1.4 < outlook.p50.value < 1.5  # less busy servers than these rest more, and take 1.5 s at most
 
 
 @pytest.mark.slow
