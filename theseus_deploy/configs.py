@@ -6,7 +6,7 @@ The CLI and recipes read their defaults here. A configuration goes unchanged int
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from math import ceil, isfinite
 from types import NoneType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -23,6 +23,8 @@ Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
+EPOCHS = 3.0  # where nobody says otherwise
+FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +90,13 @@ class Config(Checked):
 class TrainingConfig(Config):
     """What both trainings can be asked: times in epochs or optimizer steps, lengths in tokens.
 
-    `max_steps` overrides `epochs`; `max_length` None keeps the model's own, or 128. A batch is divided among the
-    processes that share the training. `metric` decides which evaluation is the best, and whatever is decided later;
-    None is what the data, or a model of this kind, is usually judged by. `patience` ends the training after so many
-    evaluations in a row that were no better.
+    `max_steps` overrides `epochs`, of which None is `EPOCHS`; `max_length` None keeps the model's own, or 128. A batch
+    is divided among the processes that share the training. `metric` decides which evaluation is the best, and whatever
+    is decided later; None is what the data, or a model of this kind, is usually judged by. `patience` ends the training
+    after so many evaluations in a row that were no better.
     """
 
-    epochs: float = 3.0
+    epochs: float | None = None
     max_steps: int | None = None
     lr: float = 5e-5
     batch_size: int = 32
@@ -107,7 +109,7 @@ class TrainingConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.epochs <= 0:
+        if self.epochs is not None and self.epochs <= 0:
             raise ConfigError(f"--epochs {self.epochs} is not above 0; raise it")
         if not 0 < self.lr < 1:
             raise ConfigError(f"--lr {self.lr} is outside 0..1 (exclusive); the usual is 1e-5 to 2e-4")
@@ -116,6 +118,10 @@ class TrainingConfig(Config):
         self._at_least("accumulate", 1)
         self._at_least("max_length", 4)
         self._at_least("patience", 1)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return how many optimizer steps are asked for, where so many are an epoch."""
+        return self.max_steps or ceil((self.epochs or EPOCHS) * steps_per_epoch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,8 @@ class FinetuneConfig(TrainingConfig):
 class CompressConfig(TrainingConfig):
     """What `theseus compress` can be asked.
 
-    `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers.
+    `layers` (evenly divided) or `map` gives the modules; without both, half of the predecessor's layers. Without
+    `epochs` and `max_steps`, a training takes at least `FEWEST_STEPS`.
     `method` adds the predecessor's logits to the task's loss, which the paper's `theseus` does without, or is a rival.
     `init` says which layers the successors start as; `auto` asks them before any training (`compress.start`).
     `replace_until` is the fraction of training at which the replacing rate reaches 1; `k` is the paper's slope of
@@ -180,6 +187,11 @@ class CompressConfig(TrainingConfig):
         if self.temperature <= 0:
             raise ConfigError(f"--temperature {self.temperature} is not above 0; the usual is 1 to 10")
         self._within("alpha", 0, 1)
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Return how many optimizer steps are asked for, where so many are an epoch: by default not too few."""
+        asked = super().steps(steps_per_epoch)
+        return asked if self.max_steps or self.epochs else max(asked, FEWEST_STEPS)
 
     @property
     def replaces(self) -> bool:

@@ -46,7 +46,7 @@ class Plan:
                 f"use a multiple of {world.size}"
             )
         steps_per_epoch = ceil(rows / (config.batch_size * config.accumulate))
-        return cls(config.max_steps or ceil(config.epochs * steps_per_epoch), steps_per_epoch)
+        return cls(config.steps(steps_per_epoch), steps_per_epoch)
 
 
 def train(

@@ -69,7 +69,14 @@ def command(
     alpha: Annotated[
         float, typer.Option(help="Weight of the teacher against the labels.", rich_help_panel=DISTILLING)
     ] = CompressConfig.alpha,
-    epochs: opt.Epochs = CompressConfig.epochs,
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            help="Passes over the training rows; 3 by default, and as many as make 1,000 optimizer steps where the "
+            "rows are few.",
+            rich_help_panel=opt.TRAINING,
+        ),
+    ] = CompressConfig.epochs,
     max_steps: opt.MaxSteps = CompressConfig.max_steps,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=opt.TRAINING)] = CompressConfig.lr,
     decay: Annotated[

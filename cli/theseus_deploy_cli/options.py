@@ -49,7 +49,9 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads; all that this process may use by default.", rich_help_panel=MACHINE)
 ]
-Epochs = Annotated[float, typer.Option(help="Passes over the training rows.", rich_help_panel=TRAINING)]
+Epochs = Annotated[
+    float | None, typer.Option(help="Passes over the training rows; 3 by default.", rich_help_panel=TRAINING)
+]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)]
 BatchSize = Annotated[
     int, typer.Option(help="Rows in a batch; several processes share them.", rich_help_panel=TRAINING)

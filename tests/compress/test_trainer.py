@@ -22,7 +22,7 @@ from theseus_deploy.compress.modules import assemble, successor_parameters, thes
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import compress
 from theseus_deploy.compress.trainer import TheseusTrainer
-from theseus_deploy.configs import CompressConfig, Method, Thaw
+from theseus_deploy.configs import CompressConfig, FinetuneConfig, Method, Thaw, TrainingConfig
 from theseus_deploy.data import Split
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import TrainingError
@@ -453,6 +453,24 @@ def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     successor.save_pretrained(tmp_path / "saved")
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert lesson.score(again, torch.device("cpu"), SILENT, "") == scores
+
+
+@pytest.mark.parametrize(
+    ("config", "steps"),
+    [
+        (CompressConfig(), 1_000),  # of 96 rows in batches of 32
+        (CompressConfig(method="truncate"), 1_000),  # rivals have the same budget
+        (CompressConfig(batch_size=1, accumulate=2, max_steps=7), 7),
+        (CompressConfig(epochs=2.5), 8),
+        (CompressConfig(epochs=500.0), 1_500),
+        (FinetuneConfig(), 9),
+    ],
+)
+def test_a_training_that_nobody_gave_a_length_is_not_too_short_for_its_schedule(
+    config: TrainingConfig, steps: int
+) -> None:
+    assert Plan.of(config, 96).steps == steps
+    assert Plan.of(CompressConfig(), 96_000).steps == 9_000
 
 
 @pytest.mark.parametrize(("accumulate", "steps", "asked"), [(1, 3, 24), (2, 3, 48), (2, 6, 96), (1, 30, 96)])
