@@ -81,6 +81,7 @@ ARMS: dict[str, Arm] = {
     "theseus+distill": Arm(SHIPPED),
     "theseus+distill, init bottom": Arm(replace(SHIPPED, init="bottom")),
     "theseus+distill, init last": Arm(replace(SHIPPED, init="last")),
+    "theseus+distill, until 0.25": Arm(replace(SHIPPED, replace_until=0.25)),
     "theseus+distill, 4 layers": Arm(replace(SHIPPED, layers=4)),
     "theseus+distill, 5 layers": Arm(replace(SHIPPED, layers=5)),
     "theseus+distill, thaw none": Arm(FROZEN),
