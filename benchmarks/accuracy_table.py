@@ -111,16 +111,18 @@ class Arm:
 def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
     """Take every arm of a task at the learning rate that is best on the validation rows, of those with the most seeds.
 
-    So a grid may be laid on one seed: the rate that it prefers is run on all seeds, and only then compared.
+    So a grid may be laid on one seed: the rate that it prefers is run on all seeds, and only then compared. Runs that
+    start otherwise, since `--init auto` chose otherwise then, are no seeds of one setting either.
     """
-    grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
+    grouped: dict[str, dict[tuple[float, str], list[Mapping[str, Any]]]] = {}
     for run in sorted(runs, key=lambda run: int(run["seed"])):
         if run["task"] == task:
-            grouped.setdefault(run["arm"], {}).setdefault(run["lr"], []).append(run)
+            grouped.setdefault(run["arm"], {}).setdefault((run["lr"], run["config"]["init"]), []).append(run)
     found = {}
-    for name, rates in grouped.items():
-        seeds = max(len(runs) for runs in rates.values())
-        whole = [Arm(task, name, tuple(runs), tuple(sorted(rates))) for runs in rates.values() if len(runs) == seeds]
+    for name, settings in grouped.items():
+        seeds = max(len(runs) for runs in settings.values())
+        rates = tuple(sorted({lr for lr, _ in settings}))
+        whole = [Arm(task, name, tuple(runs), rates) for runs in settings.values() if len(runs) == seeds]
         found[name] = max(whole, key=lambda arm: arm.mean("validation"))
     return found
 

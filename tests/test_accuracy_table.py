@@ -21,7 +21,13 @@ def pack(labels: Any) -> str:
 
 
 def run(
-    arm: str, seed: int, errors: int, lr: float = 1e-4, validation: float = 0.5, task: str = "mrpc"
+    arm: str,
+    seed: int,
+    errors: int,
+    lr: float = 1e-4,
+    validation: float = 0.5,
+    task: str = "mrpc",
+    init: str = "bottom",
 ) -> dict[str, Any]:
     """Return a run that errs on so many rows, other ones for every seed."""
     wrong = np.random.default_rng(seed).permutation(ROWS)[:errors]
@@ -29,7 +35,7 @@ def run(
     labels[wrong] = 1 - labels[wrong]
     test = {"accuracy": 1 - errors / ROWS, "matthews": float(matthews_corrcoef(TRUTH, labels))}
     return {
-        "task": task, "arm": arm, "seed": seed, "lr": lr, "predictions": pack(labels), "test": test,
+        "task": task, "arm": arm, "seed": seed, "lr": lr, "config": {"init": init}, "predictions": pack(labels), "test": test,
         "validation": {"accuracy": validation, "matthews": validation}, "loyalty": {"label": 0.9, "probability": 0.8},
         "predecessor_test": {"accuracy": 0.9, "matthews": 0.9},
         "predecessor_validation": {"accuracy": 0.9, "matthews": 0.9}, "machine": {},
@@ -77,6 +83,13 @@ def test_a_learning_rate_that_lacks_seeds_is_not_chosen() -> None:
     runs = [run(OURS, seed, errors=10, validation=0.6) for seed in (1, 2)]
     runs.append(run(OURS, 1, errors=90, lr=2e-4, validation=0.9))
     assert [one["lr"] for one in choose(runs, "mrpc")[OURS].runs] == [1e-4, 1e-4]
+
+
+def test_runs_that_start_otherwise_are_not_seeds_of_one_setting() -> None:
+    runs = [run(OURS, seed, errors=10, init="last") for seed in (1, 2)] + [run(OURS, 1, errors=90, validation=0.9)]
+    (found,) = choose(runs, "mrpc").values()
+    assert [(one["seed"], one["config"]["init"]) for one in found.runs] == [(1, "last"), (2, "last")]
+    assert found.rates == (1e-4,)
 
 
 def test_leads_are_of_the_shipped_default_and_have_intervals() -> None:
