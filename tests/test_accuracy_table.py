@@ -35,7 +35,8 @@ def run(
     labels[wrong] = 1 - labels[wrong]
     test = {"accuracy": 1 - errors / ROWS, "matthews": float(matthews_corrcoef(TRUTH, labels))}
     return {
-        "task": task, "arm": arm, "seed": seed, "lr": lr, "config": {"init": init}, "predictions": pack(labels), "test": test,
+        "task": task, "arm": arm, "seed": seed, "lr": lr, "config": {"init": init},
+        "predictions": pack(labels), "test": test,
         "validation": {"accuracy": validation, "matthews": validation}, "loyalty": {"label": 0.9, "probability": 0.8},
         "predecessor_test": {"accuracy": 0.9, "matthews": 0.9},
         "predecessor_validation": {"accuracy": 0.9, "matthews": 0.9}, "machine": {},
