@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from theseus_deploy.lesson import Lesson
 
 ROWS = 256  # of train that are asked
-ENOUGH = 0.5  # agreement beyond chance from which on the layers of the modules replaced are kept
+ENOUGH = 0.7  # agreement beyond chance from which on the layers of the modules replaced are kept
 
 
 @dataclass(frozen=True)
