@@ -270,6 +270,7 @@ from theseus_deploy_cli.main import obey_signals
 
 class Kept: pass
 
+signal.signal(signal.{name}, signal.SIG_DFL)  # which this test may have been started without, as by nohup
 obey_signals()
 kept = Kept()
 kept.itself = kept
