@@ -92,11 +92,20 @@ def obey_signals() -> None:
 
     def report(unraisable: "sys.UnraisableHookArgs") -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signal.SIGTERM]).start()
+            threading.Timer(AGAIN_SECONDS, _end_main_thread).start()
         else:
             others(unraisable)
 
     sys.unraisablehook = report
+
+
+def _end_main_thread() -> None:
+    """Send SIGTERM to where it ends what waits: raised in another thread, it would end no sleep of the main one."""
+    main = threading.main_thread().ident
+    if os.name == "posix" and main:
+        signal.pthread_kill(main, signal.SIGTERM)
+    else:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _warn(

@@ -280,7 +280,7 @@ try:
     import gc
     gc.collect()
     print("swallowed", flush=True)
-    time.sleep(20)
+    time.sleep(100)
 except KeyboardInterrupt:
     print("interrupted")
 """
