@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from theseus_deploy.artifact import (
     Source,
     claim,
     fingerprint,
+    scratch,
     write_atomically,
 )
 from theseus_deploy.configs import FinetuneConfig
@@ -249,6 +251,32 @@ def test_the_draft_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert (out / "model.safetensors").read_bytes() == b"mine"
 
 
+SCRATCH = """
+import sys, tempfile, time
+from theseus_deploy.artifact import scratch
+tempfile.tempdir = sys.argv[1]
+with scratch() as place:
+    (place / "model.onnx").write_text("x")
+    print(sys.argv[2], flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_nobody_keeps_goes_with_the_next_process_at_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with running("filled", tmp_path, SCRATCH):
+        [living] = names(tmp_path)
+        with scratch() as place:
+            assert sorted(names(tmp_path)) == sorted([living, place.name])
+        assert names(tmp_path) == [living]
+    assert names(tmp_path) == [living]  # killed
+    with scratch() as place:
+        assert names(tmp_path) == [place.name]
+    assert names(tmp_path) == []
+
+
 def test_a_crash_in_the_middle_of_a_replacement_loses_nothing(tmp_path: Path) -> None:
     out, request = tmp_path / "out", Artifact.request("finetune", FinetuneConfig(), PARENT, CORPUS)
     old = make(out)
@@ -433,9 +461,9 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 class running:  # noqa: N801
     """A process that writes an artifact to `out` and waits at `point`; it is killed at the end."""
 
-    def __init__(self, point: str, out: Path) -> None:
+    def __init__(self, point: str, out: Path, script: str = KILLED) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, out, point], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            [sys.executable, "-c", script, out, point], stdout=subprocess.PIPE, text=True, cwd=ROOT
         )
         self.point = point
 

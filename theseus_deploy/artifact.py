@@ -122,18 +122,13 @@ class Artifact:
         claim(out, overwrite)
         with writable(out):
             out.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(out)
-            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-            try:
-                with _locked(folder):
-                    folder.chmod(0o755)
-                    yield Draft(folder)
-                    if not cls.exists(folder):
-                        raise RuntimeError(f"the draft of {out} was never finished")
-                    claim(out, overwrite)  # it may have come to be there meanwhile
-                    _replace(folder, out)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            with _draft_beside(out) as folder:
+                folder.chmod(0o755)
+                yield Draft(folder)
+                if not cls.exists(folder):
+                    raise RuntimeError(f"the draft of {out} was never finished")
+                claim(out, overwrite)  # it may have come to be there meanwhile
+                _replace(folder, out)
 
 
 @dataclass
@@ -193,6 +188,13 @@ def writable(out: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a folder for what nobody keeps, gone afterwards; those of processes that were killed go first."""
+    with _draft_beside(Path(tempfile.gettempdir()) / "theseus") as folder:
+        yield folder
+
+
 def fingerprint(folder: Path) -> str:
     """Hash the content of a model folder, ours or anybody's: the parent hash that a manifest keeps."""
     if Artifact.exists(folder):
@@ -246,6 +248,18 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
+@contextmanager
+def _draft_beside(out: Path) -> Iterator[Path]:
+    """Give a locked folder beside `out` that goes with its process; the next one removes what a killed one left."""
+    _sweep(out)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _sweep(out: Path) -> None:
     """Remove the drafts of `out` whose writers were killed: nobody holds their locks."""
     for draft in _beside(out, "tmp"):
@@ -266,7 +280,11 @@ def _locked(folder: Path) -> Iterator[bool]:
     except ImportError:  # Windows locks no folders
         yield False
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it is gone by now, or another user's
+        yield False
+        return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = True

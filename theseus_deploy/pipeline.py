@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from theseus_deploy import glue
-from theseus_deploy.artifact import Artifact
+from theseus_deploy.artifact import Artifact, scratch
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
@@ -225,8 +224,8 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
         return asked.run(progress)
     asked.check()
     progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
-    with TemporaryDirectory() as place:
-        folder = Path(place) / f"{Path(baseline).resolve().name}-onnx-fp32"
+    with scratch() as place:
+        folder = place / f"{Path(baseline).resolve().name}-onnx-fp32"
         wanted = ExportConfig(seed=config.seed, threads=config.threads)
         try:
             export_checkpoint(baseline, folder, wanted, progress=progress)
