@@ -34,7 +34,7 @@ from theseus_deploy.artifact import fingerprint, write_atomically
 from theseus_deploy.benchmark.accuracy import loyalty
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress, map_of
-from theseus_deploy.compress.start import choose_start
+from theseus_deploy.compress.start import Start, choose_start
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, Init
 from theseus_deploy.data import Corpus, open_data, tokenise
 from theseus_deploy.finetune import finetune_checkpoint
@@ -174,7 +174,7 @@ class Bench:
     corpus: Corpus
     checkpoint: Checkpoint
     lesson: Lesson
-    starts: dict[int | None, Init] = field(default_factory=dict)  # what `--init auto` comes to, by layers
+    starts: dict[int | None, Start] = field(default_factory=dict)  # what `--init auto` comes to, by layers
 
     @classmethod
     def prepare(cls, name: str, data: str, work: Path, progress: Progress) -> "Bench":
@@ -205,12 +205,16 @@ class Bench:
         return fingerprint(self.checkpoint.path)
 
     def start(self, config: CompressConfig) -> Init:
-        """Return what `--init` comes to; `auto` follows from the layers asked for, and no seed or rate changes it."""
-        if config.init == "auto" and config.layers not in self.starts:
+        """Return what `--init` comes to."""
+        return self.chosen(config).init if config.init == "auto" else config.init
+
+    def chosen(self, config: CompressConfig) -> Start:
+        """Return what `--init auto` chooses: it follows from the layers asked for, and no seed or rate changes it."""
+        if config.layers not in self.starts:
             model = self.checkpoint.trained()
             module_map = map_of(config, count_layers(model.config))
-            self.starts[config.layers] = choose_start(model, self.lesson, module_map, CPU).init
-        return self.starts[config.layers] if config.init == "auto" else config.init
+            self.starts[config.layers] = choose_start(model, self.lesson, module_map, CPU)
+        return self.starts[config.layers]
 
     def run(self, asked: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Compress as the line of a run asks; answer with what came of it."""
@@ -261,6 +265,7 @@ class Bench:
         found = {
             "predecessor": self.parent,
             "labels": list(self.lesson.task.labels),
+            "agreement": dict(self.chosen(SHIPPED).agreement),  # of untrained layers, which `--init auto` goes by
             "truth": pack(np.concatenate(self.truth) if words else np.array(self.truth)),
             "predictions": pack(self.lesson.task.decide(self.expected)),
             **({"lengths": [len(tags) for tags in self.truth]} if words else {}),

@@ -4,12 +4,13 @@
     .venv/bin/python benchmarks/plan_validation.py measure build/bundle build/slice-1.json
     .venv/bin/python benchmarks/plan_validation.py measure build/bundle build/slice-2.json --like build/slice-1.json
     .venv/bin/python benchmarks/plan_validation.py report build/slice-*.json
+    .venv/bin/python benchmarks/plan_validation.py again
 
 A slice takes under five minutes on a machine of idle cores. Every pass in it times batches as `theseus benchmark`
 does, then loads every fleet, in random order. A server is one process of one thread, held to a core of its own; the
 generator, with its queue and its balancer, is held to the last core. So two cores leave room for fleets of one server.
 Latency counts from when an input was meant to arrive, not from when the generator got round to it. Writes
-`benchmarks/results/plan_validation.json`.
+`benchmarks/results/plan_validation.json`; `again` plans once more from the times that are in it.
 """
 
 import json
@@ -320,6 +321,19 @@ def report(paths: Sequence[Path]) -> None:
         "service_seconds": {size: [one["seconds"][str(size)] for one in timed] for size in BATCHES},
         "paced": [one["paced"] for one in timed], **found,
     }  # fmt: skip
+    save(whole)
+
+
+def save(whole: dict[str, Any]) -> None:
+    """Write the report, with what a plan is that was not told what the way to the server and its overhead take."""
+    whole = json.loads(json.dumps(whole))
+    seconds, paced = whole["service_seconds"], whole["paced"]
+    timed = [
+        {"seconds": {size: seconds[size][place] for size in seconds}, "paced": one} for place, one in enumerate(paced)
+    ]
+    for row in whole["open"]:
+        cell = _cell({key: row[key] for key in ("fleet", "rate", "clients")})
+        row["planned_bare"] = foretell(cell, service_times(timed, cell.fleet, 0.0), 0.0)
     text = json.dumps(json.loads(json.dumps(whole), parse_float=lambda digits: round(float(digits), 9)), indent=1)
     write_atomically(RESULT, NUMBERS.sub(lambda part: " ".join(part[0].split()), text) + "\n")
 
@@ -339,15 +353,21 @@ def compare_open(
         replayed = replayed_latencies(cell.fleet, run["arrivals"], own, np.random.default_rng(SEED))
         measured.append(np.quantile(run["latencies"], QUANTILES))
         errors.append((np.quantile(replayed, QUANTILES) + timing["ways"] - timing["turnaround"]) / measured[-1] - 1)
-    outlook = look_ahead(replications(times, Load(cell.rate), SEED), cell.fleet, network)
     return {
         "inputs": sum(len(run["latencies"]) for _, run in runs),
         "late_p99": max(run["late_p99"] for _, run in runs),
         "measured": _by_name(measured),
         "error": _by_name(errors),
-        "planned": {"p50": outlook.p50.value, "p99": outlook.p99.value, "p99_interval": outlook.p99.interval},
+        "planned": foretell(cell, times, network),
         "busy": [_busy(run, timing["turnaround"]) / cell.fleet.servers for timing, run in runs],
     }
+
+
+def foretell(cell: Cell, times: ServiceTimes, network: float) -> dict[str, Any]:
+    """Plan as `theseus plan` does."""
+    assert cell.rate is not None
+    outlook = look_ahead(replications(times, Load(cell.rate), SEED), cell.fleet, network)
+    return {"p50": outlook.p50.value, "p99": outlook.p99.value, "p99_interval": outlook.p99.interval}
 
 
 def compare_closed(cell: Cell, runs: Sequence[dict[str, Any]], times: ServiceTimes) -> dict[str, Any]:
@@ -439,7 +459,7 @@ def _cell(data: dict[str, Any]) -> Cell:
 
 
 def main() -> None:
-    """Do one of the three steps, or be a server of the second."""
+    """Do one of the steps, or be a server of the second."""
     parser = ArgumentParser()
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("make").add_argument("bundle", type=Path)
@@ -451,6 +471,7 @@ def main() -> None:
     one.add_argument("slice", type=Path)
     one.add_argument("--like", type=Path)
     steps.add_parser("report").add_argument("slices", type=Path, nargs="+")
+    steps.add_parser("again")
     asked = parser.parse_args()
     if asked.step == "make":
         make(asked.bundle)
@@ -458,6 +479,8 @@ def main() -> None:
         serve_here(asked.bundle, asked.core)
     elif asked.step == "measure":
         measure(asked.bundle, asked.slice, asked.like)
+    elif asked.step == "again":
+        save(json.loads(RESULT.read_text("utf-8")))
     else:
         report(asked.slices)
 
