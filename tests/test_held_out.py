@@ -14,6 +14,7 @@ from benchmarks.held_out import (
     MOST_MESSAGES,
     POSTS,
     PRODUCTS,
+    REPORTS,
     REVIEWS,
     TASKS,
     TWEETS,
@@ -21,6 +22,7 @@ from benchmarks.held_out import (
     divide,
     elections,
     newsgroups,
+    reuters,
 )
 
 
@@ -75,3 +77,9 @@ def test_a_quarter_is_put_aside_and_nothing_is_in_both_parts() -> None:
     assert [len(part) for part in parts.values()] == [60, 20]
     assert sorted(parts["train"] + parts["test"]) == sorted(rows)
     assert parts == divide(rows)
+
+
+def test_reports_are_cut_to_their_first_words(tmp_path: Path) -> None:
+    table = f"Category\tText\nd\tstring\nclass\t\n\t\nearn\t{' word' * (WORDS + 1)}\ncocoa\tbeans rose"
+    found = reuters(sdist(tmp_path, {REPORTS: table.encode()}))
+    assert found == [(" ".join(["word"] * WORDS), "earn"), ("beans rose", "cocoa")]
