@@ -390,7 +390,8 @@ def means() -> str:
         _mean(later, "held-out"),
     )
     return "\n\n".join(tables) + (
-        "\n\nArms that were run on all tasks of a group; (runs). The last table is of the machine without bf16. "
+        "\n\nArms that were run on all tasks of a group (runs). *At one rate* takes an arm at the default's rate where "
+        "its validation rows prefer another. The last table is of the machine without bf16. "
         "From [`results/accuracy.json`](results/accuracy.json) and "
         "[`results/accuracy_fp32.json`](results/accuracy_fp32.json)."
     )
@@ -403,15 +404,18 @@ def _mean(report: dict[str, Any], group: str, beside: str = "") -> str:
     names = [task["task"] if task in members else f"{task['task']}, not in the mean" for task in shown]
     lines = [
         f"| score on test, % of the predecessor's | mean of {len(members)} {group} tasks | ahead by [95 %] | "
-        + " | ".join(names)
-        + " |",
-        f"| --- | ---: | ---: |{' ---: |' * len(shown)}",
+        f"at one rate | {' | '.join(names)} |",
+        f"| --- | ---: | ---: | ---: |{' ---: |' * len(shown)}",
     ]
+    alike = {arm["arm"]: arm for arm in report["means_at_one_rate"][group]}
     for arm in report["means"][group]:
         if arm["tasks"] == len(members):
             found = [next(one for one in task["arms"] if one["arm"] == arm["arm"]) for task in shown]
             cells = " | ".join(f"{100 * one['retained']:.1f} ({len(one['seeds'])})" for one in found)
-            lines.append(f"| {arm['arm']} | {100 * arm['retained']:.1f} | {_lead(arm['ahead'])} | {cells} |")
+            other = alike[arm["arm"]]
+            at_one_rate = "" if other == arm else f"{100 * other['retained']:.1f}, {_lead(other['ahead'])}"
+            mean = f"{100 * arm['retained']:.1f} | {_lead(arm['ahead'])} | {at_one_rate}"
+            lines.append(f"| {arm['arm']} | {mean} | {cells} |")
     return "\n".join(lines)
 
 
