@@ -300,6 +300,14 @@ def test_what_a_crash_left_half_removed_is_not_put_back(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(make(tmp_path / "far").path)
+    for overwrite in (False, True):
+        with pytest.raises(ArtifactError, match=r"link is a symbolic link.*; give the folder it leads to"):
+            make(tmp_path / "link", overwrite=overwrite)
+    assert names(tmp_path) == ["far", "link"]
+
+
 def test_leftovers_of_other_places_are_left_alone(tmp_path: Path) -> None:
     for name in (".out2.x.tmp", ".out.x.y", ".o.x.tmp", "out.tmp"):
         (tmp_path / name).mkdir()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
@@ -32,6 +33,7 @@ from transformers import (
 from tests.conftest import BAD, GOOD, SPECIAL, largest_file, make_bert, make_tokenizer
 from tests.families import save_tokenizer_of
 from tests.test_artifact import manifest
+from tests.test_tables import Hub
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.errors import ModelError
 from theseus_deploy.models import Checkpoint, open_checkpoint, save_checkpoint, torch_device, write_tokenizer
@@ -155,6 +157,41 @@ def test_a_hub_that_cannot_be_reached_is_one_quick_error(how: str, proxy: str, t
         assert int(seconds) < 10
         assert message.startswith(f"{ref} is no local folder, and the Hub could not give it (")
         assert message.endswith("check the name and the network, or give a folder")
+
+
+class ModelHub(Hub):
+    """A Hub of models: what is asked of them differs from data sets in the path alone."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        asks = "/api/" in self.path
+        self.path = self.path.replace("/api/models/", "/api/datasets/") if asks else f"/datasets{self.path}"
+        super().do_GET()
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+def test_a_checkpoint_of_ours_comes_whole_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Artifact.writing(tmp_path / "out") as draft:
+        save_checkpoint(make_bert(labels=3), make_tokenizer(), draft.path)
+        (draft.path / "log.jsonl").write_text("{}\n")
+        (draft.path / "runs").mkdir()
+        (draft.path / "runs" / "events.0").write_text("x")
+        draft.finish(manifest(task=MOODS))
+    out = tmp_path / "out"
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setitem(Hub.data_sets, "owner/model", {**files, ".gitattributes": b"x", "pytorch_model.bin": b"y"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
+                    "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
+        code = "from theseus_deploy.models import open_checkpoint; print(open_checkpoint('owner/model').path)"
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr
+    found = Path(ran.stdout.strip())
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == files.keys()
 
 
 def test_a_bundle_is_refused_with_the_checkpoint_it_was_made_from(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.cli.conftest import Ran, theseus  # noqa: F401 - a fixture
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.configs import ExportConfig, Quantize
-from theseus_deploy.errors import DataError
+from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.pipeline import Export, Recipe, run
 
 RECIPE = """
@@ -63,6 +63,13 @@ def test_a_recipe_runs_once_and_then_only_what_changed(
     assert (again.code, stamps) == (3, before)
     assert again.err.count("nothing changed, kept") == 5
 
+    for undone in ("{}", (out / "report.json").read_text().replace('"verdict": "fail"', '"verdict": "inconclusive"')):
+        (out / "report.json").write_text(undone)
+        again, stamps = go()
+        assert (again.code, again.err.count("nothing changed, kept")) == (3, 4)
+        assert BenchmarkReport.open(out / "report.json").verdict == "fail"
+    before = stamps
+
     write(3, "")
     changed, after = go()
     assert changed.code == 0, changed.err
@@ -75,6 +82,17 @@ def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpu
     with pytest.raises(DataError):
         run(Recipe.parse(text, "recipe"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["model: 2001-99-99", "[" * 5000], ids=["date", "brackets"])
+def test_what_yaml_chokes_on_is_one_line(content: str) -> None:
+    with pytest.raises(ConfigError, match=r"^recipe is no YAML \(.*\); correct it$"):
+        Recipe.parse(content, "recipe")
+
+
+def test_an_export_runs_on_the_cpu_wherever_the_trainings_do() -> None:
+    recipe = Recipe.parse(f"device: cuda\n{RECIPE.format(model='a', data='b', layers=2)}", "recipe")
+    assert (recipe.compress.device, recipe.exports[0].config.device) == ("cuda", "auto")
 
 
 def test_the_demo_is_a_recipe_that_ships() -> None:

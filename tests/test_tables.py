@@ -298,7 +298,8 @@ class Hub(BaseHTTPRequestHandler):
     commit: ClassVar = "0" * 40
 
     def do_GET(self) -> None:
-        path = unquote(self.path.partition("?")[0])
+        path, _, query = unquote(self.path).partition("?")
+        whole = "recursive=true" in query.lower()
         place = re.fullmatch(r"(?:/api)?/datasets/([^/]+/[^/]+)(?:/([\w-]+)/[^/]+)?/?(.*)", path)
         files = self.data_sets.get(place[1], {}) if place else {}
         listed = [{"type": "file", "path": name, "rfilename": name, "oid": name, "size": len(content)}
@@ -308,7 +309,7 @@ class Hub(BaseHTTPRequestHandler):
         if not place or not files:
             self.answer(404, error="RepoNotFound")
         elif place[2] == "tree":
-            inside = [one for one in listed if str(PurePosixPath(one["path"]).parent) == (place[3] or ".")]
+            inside = [one for one in listed if whole or str(PurePosixPath(one["path"]).parent) == (place[3] or ".")]
             self.answer(200, json.dumps(inside).encode())
         elif place[2] == "resolve":
             found = files.get(place[3])

@@ -29,7 +29,7 @@ def change_manifest(folder: Path, change: Change) -> None:
 
 def test_a_bundle_as_written(int8_bundle: Path, tiny_bert: Path) -> None:
     checks = verify(int8_bundle)
-    assert [check.name for check in checks] == ["manifest", "files", "graph", "probe", "lineage"]
+    assert [check.name for check in checks] == ["manifest", "files", "graph", "config", "probe", "lineage"]
     assert all(check.ok for check in checks)
     assert checks[0].detail == "bundle of stage export, 4 layers, int8-dynamic"
     assert checks[-1].detail.startswith(f"made from {tiny_bert}, unchanged since")
@@ -191,6 +191,30 @@ def test_a_manifest_that_says_otherwise(
     found = failures(folder)
     assert found.keys() == {name}
     assert detail in found[name]
+
+
+def test_a_bundles_labels_are_those_of_its_configuration(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data["task"]["labels"].reverse())
+    assert failures(folder) == {"config": "labels negative, positive, and the manifest has positive, negative"}
+
+
+def test_what_the_hub_adds_to_a_folder_is_none_of_ours(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    (folder / ".gitattributes").write_text("*.onnx filter=lfs")
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "model.onnx.metadata").write_text("0")
+    assert not failures(folder)
+    (folder / ".hidden").write_text("x")
+    assert failures(folder) == {"files": ".hidden was added"}
+
+
+def test_a_manifest_without_a_receipt_is_read(fp32_bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data.update(receipt=None))
+    assert not failures(folder)
+    change_manifest(folder, lambda data: data.update(receipt=7))
+    assert failures(folder).keys() == {"manifest"}
 
 
 def test_weights_that_are_cut_short(pair_successor: Path, tmp_path: Path) -> None:

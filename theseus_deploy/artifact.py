@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
            "writable", "write_atomically"]  # fmt: skip
+THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
 
@@ -161,6 +162,8 @@ def claim(out: Path, overwrite: bool) -> None:
     """
     with writable(out):
         _put_back(out)
+        if out.is_symlink():
+            raise ArtifactError(f"{out} is a symbolic link, which cannot be replaced; give the folder it leads to")
         if not out.exists():
             return
     if not overwrite:
@@ -307,7 +310,8 @@ def _sync(path: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    found = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return sorted(path for path in found if path.relative_to(folder).parts[0] not in THEIRS)
 
 
 def _sha256(path: Path) -> str:

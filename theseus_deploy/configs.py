@@ -220,9 +220,11 @@ class ExportConfig(Config):
 
     `quantize_embeddings` and `per_channel` (one scale a column of a weight, not one for all of it) belong to int8, and
     so do its budgets: `min_agreement` of labels with the checkpoint, `max_metric_drop` of the data's metric below it.
+    Inputs are cut at `max_length` tokens; None is as the model was trained, or 128 where nobody knows.
     """
 
     quantize: Quantize = "none"
+    max_length: int | None = None
     quantize_embeddings: bool = True
     per_channel: bool = True
     min_agreement: float | None = None
@@ -235,6 +237,7 @@ class ExportConfig(Config):
         if self.device == "cuda":
             raise ConfigError("--device cuda, but export runs on the CPU only; use --device cpu")
         self._within("opset", 18, 23)
+        self._at_least("max_length", 4)
         if self.atol <= 0:
             raise ConfigError(f"--atol {self.atol} is not above 0; the usual is 1e-4")
         for name in ("min_agreement", "max_metric_drop"):

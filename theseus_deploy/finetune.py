@@ -59,6 +59,7 @@ def finetune_checkpoint(
     progress = progress if world.first else SILENT
     claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
+    checkpoint.keep_from(out)
     corpus = open_data(data, text, label, kind=config.task)
     train, validation = corpus.for_training()
     task = Task.infer(

@@ -98,7 +98,7 @@ class Manifest:
             precision=data["precision"],
             module_map=data["module_map"],
             scores=data["scores"],
-            receipt=data.get("receipt", {}),
+            receipt=dict(data.get("receipt") or {}),
             machine=Machine.from_json(data["machine"]) if data.get("machine") else None,
         )
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theseus_deploy import builtin
-from theseus_deploy.artifact import Artifact, Parent, fingerprint
-from theseus_deploy.errors import ModelError, suggest
+from theseus_deploy.artifact import MANIFEST, Artifact, Parent, fingerprint
+from theseus_deploy.errors import ArtifactError, ModelError, suggest
 from theseus_deploy.tasks import KINDS, Task
 from theseus_deploy.workspace import SUFFIX, unfinished
 
@@ -63,6 +63,16 @@ class Checkpoint:
     def parent(self) -> Parent:
         """Name this checkpoint as what the next folder is made from."""
         return Parent(self.ref, fingerprint(self.path))
+
+    def keep_from(self, out: Path) -> None:
+        """Refuse to write over this checkpoint, or into it, which would change what its manifest and its hash say.
+
+        Raises:
+            ModelError: `out` is its folder, or lies in it.
+        """
+        if out.resolve().is_relative_to(self.path.resolve()):
+            where = "is" if out.resolve() == self.path.resolve() else "lies in"
+            raise ModelError(f"{out} {where} the folder of {self.ref}, which is only read; choose another --out")
 
     @property
     def task(self) -> Task:
@@ -361,7 +371,12 @@ def _download(ref: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(ref, allow_patterns=HUB_FILES))
+        path = Path(snapshot_download(ref, allow_patterns=HUB_FILES))
+        if Artifact.exists(path):  # all that its manifest names, which is checked
+            path = Path(snapshot_download(ref, allow_patterns=[MANIFEST, *Artifact.open(path).files]))
+        return path
+    except ArtifactError:
+        raise
     except Exception as error:  # OSErrors, and those of whatever HTTP library is underneath
         raise ModelError(
             f"{ref} is no local folder, and the Hub could not give it ({_brief(error)}); "

@@ -11,7 +11,7 @@ from theseus_deploy.artifact import Artifact, scratch
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
-from theseus_deploy.errors import ConfigError, ExportError, suggest
+from theseus_deploy.errors import ArtifactError, ConfigError, ExportError, suggest
 from theseus_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Recipe:
 
         try:
             recipe = yaml.safe_load(content)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none; brackets without end
             raise ConfigError(f"{where} is no YAML ({' '.join(str(error).split())}); correct it") from error
         if not isinstance(recipe, dict):
             raise ConfigError(f"{where} is no mapping of keys to values; begin with `model:` and `data:`")
@@ -97,7 +97,8 @@ class Recipe:
         def section(kind: type[C], content: Any, name: str) -> C:
             if not isinstance(content, Mapping):
                 raise ConfigError(f"{where}: {name} is no mapping; write its keys below it, or {{}} for the defaults")
-            return kind.from_mapping({**shared, **content}, f"{where}: {name}")
+            inherited = {key: value for key, value in shared.items() if (kind, key) != (ExportConfig, "device")}
+            return kind.from_mapping({**inherited, **content}, f"{where}: {name}")
 
         return cls(
             model=recipe["model"],
@@ -200,14 +201,21 @@ def _benchmark(
     asked = BenchmarkRequest(
         candidates=candidates, baseline=baseline, data=recipe.data, config=config, text=recipe.text, label=recipe.label
     )
-    if all(path.is_file() for path in files):
-        report = BenchmarkReport.open(files[0])
-        if report.request == asked.identity():
-            progress.say("nothing changed, kept")
-            return report
+    if (report := _earlier(files)) and report.verdict != "inconclusive" and report.request == asked.identity():
+        progress.say("nothing changed, kept")
+        return report
     report = benchmark_with_reference(asked, progress)
     save(report, files)
     return report
+
+
+def _earlier(files: tuple[Path, ...]) -> BenchmarkReport | None:
+    if not all(path.is_file() for path in files):
+        return None
+    try:
+        return BenchmarkReport.open(files[0])
+    except ArtifactError:  # damaged, or of another version of ours: it is measured again
+        return None
 
 
 def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SILENT) -> BenchmarkReport:

@@ -14,6 +14,7 @@ from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import FILE, Probe
 
 LAYER_KEYS = ("num_hidden_layers", "n_layers")  # DistilBERT's configuration has its own word
+SHOWN = 5  # labels in a line
 LONGEST_HEADER = 2**27  # safetensors' own limit
 
 
@@ -42,6 +43,7 @@ def _bundle(artifact: Artifact) -> Iterator[Check]:
         yield Check("graph", False, str(error))
         return
     yield Check("graph", True, f"takes {', '.join(predictor.inputs)}, answers with {predictor.task.outputs} logits")
+    yield _config(artifact)
     yield _probe(artifact, predictor)
 
 
@@ -64,15 +66,28 @@ def _probe(artifact: Artifact, predictor: Predictor) -> Check:
     return Check("probe", same, f"{shown} answered: {found}{remedy}")
 
 
-def _checkpoint(artifact: Artifact) -> Iterator[Check]:
+def _config(artifact: Artifact) -> Check:
+    """Compare what config.json says, whose hash is known, with the manifest, whose hash is not."""
     manifest = artifact.manifest
     try:
         config = json.loads((artifact.path / "config.json").read_text("utf-8"))
         layers = next((config[key] for key in LAYER_KEYS if key in config), None)
-        shown = f"{layers} layers, and the manifest has {manifest.layers}"
-        yield Check("config", layers == manifest.layers, shown)
-    except (OSError, ValueError, TypeError) as error:
-        yield Check("config", False, f"config.json cannot be read ({error})")
+        names = {int(place): name for place, name in config.get("id2label", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return Check("config", False, f"config.json cannot be read ({error})")
+    labels = tuple(names[place] for place in sorted(names))
+    if manifest.task.labels and labels and labels != manifest.task.labels:
+        return Check("config", False, f"labels {_brief(labels)}, and the manifest has {_brief(manifest.task.labels)}")
+    return Check("config", layers == manifest.layers, f"{layers} layers, and the manifest has {manifest.layers}")
+
+
+def _brief(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
+
+
+def _checkpoint(artifact: Artifact) -> Iterator[Check]:
+    manifest = artifact.manifest
+    yield _config(artifact)
     try:
         files = sorted(artifact.path.glob("*.safetensors"))
         parameters = sum(_count_parameters(path) for path in files)

@@ -61,6 +61,9 @@ def command(
             rich_help_panel=INT8,
         ),
     ] = ExportConfig.max_metric_drop,
+    max_length: Annotated[
+        int | None, typer.Option(help="Where inputs are cut, in tokens; as the model was trained, or 128.")
+    ] = ExportConfig.max_length,
     atol: Annotated[
         float, typer.Option(help="Largest difference of any logit between checkpoint and fp32 graph.")
     ] = ExportConfig.atol,

@@ -1,20 +1,22 @@
 """`theseus predict`."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from theseus_deploy.errors import ConfigError
+from theseus_deploy.machine import usable_cores
 from theseus_deploy.tasks import Task
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
 CHUNK = 512  # inputs answered together
+Input = str | tuple[str, ...]
 
 
 def command(
@@ -29,18 +31,20 @@ def command(
 ) -> None:
     """Answer texts with a bundle: one JSON line an input, in order. Loads no torch.
 
-    Where the model reads pairs, a tab divides the two texts of an input. Where it tags words, entities are told by
-    their place in the text, in characters.
+    Where the model reads pairs, a tab divides the two texts of an input; so it does where the bundle does not say,
+    since it was exported without data. Where words are tagged, entities are told by their place in the text, in
+    characters.
 
         theseus predict bundle "what a day" "never again"
     """
     del quiet  # there is nothing but the answers
     from theseus_deploy.predictor import Predictor
 
+    if threads is not None and not 1 <= threads <= usable_cores():
+        raise ConfigError(f"--threads {threads} is not between 1 and the {usable_cores()} cores of this machine")
     predictor = Predictor(bundle, threads)
-    answers = (
-        answer for chunk in _chunks(texts or [], file) for answer in predictor.predict(_inputs(chunk, predictor.task))
-    )
+    inputs = (_input(line, predictor.task, number) for number, line in enumerate(_lines(texts or [], file), start=1))
+    answers = (answer for chunk in _chunks(inputs) for answer in predictor.predict(chunk))
     if json:
         console.print_json(list(answers))
     else:
@@ -48,27 +52,49 @@ def command(
             console.print_line(answer)
 
 
-def _inputs(lines: list[str], task: Task) -> Sequence[str | tuple[str, ...]]:
-    """Divide lines at the tab where the task reads pairs; elsewhere a tab is text."""
-    return [tuple(line.split("\t", 1)) for line in lines] if len(task.text) == 2 else lines
+def _input(line: str, task: Task, number: int) -> Input:
+    """Divide a line at its tab where the task reads pairs, or may; elsewhere a tab is text."""
+    if len(task.text) == 1 or task.tags_words:
+        return line
+    texts = tuple(line.split("\t", 1))
+    if len(texts) < len(task.text):
+        raise ConfigError(f"input {number} has one text, and the model takes two; divide them with a tab")
+    return texts
 
 
-def _chunks(texts: list[str], file: Path | None) -> Iterator[list[str]]:
+def _chunks(inputs: Iterable[Input]) -> Iterator[list[Input]]:
     """Yield the inputs, some hundred at a time, so that a long file streams."""
+    inputs = iter(inputs)
+    while chunk := list(islice(inputs, CHUNK)):
+        yield chunk
+
+
+def _lines(texts: list[str], file: Path | None) -> Iterator[str]:
     if not texts and file is None:
         raise ConfigError("no text was given; give some, or a file with one a line: --file F")
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # what the shell gave is no UTF-8
+            raise ConfigError(f"text {number} is not UTF-8; convert it") from error
+        yield text
     with _open(file) as lines:
-        inputs = chain(texts, (line.rstrip("\r\n") for line in lines))
-        while chunk := list(islice(inputs, CHUNK)):
-            yield chunk
+        for number, line in enumerate(lines, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"--file {file}, line {number} is not UTF-8; convert the file") from error
+            yield text.rstrip("\r\n")
 
 
-def _open(file: Path | None) -> AbstractContextManager[Iterable[str]]:
+def _open(file: Path | None) -> AbstractContextManager[Iterable[bytes]]:
     if file is None:
         return nullcontext(())
     if str(file) == "-":
-        return nullcontext(sys.stdin)
+        if sys.stdin is None:
+            raise ConfigError("--file -, but stdin is closed; give a file, or pipe texts into the command")
+        return nullcontext(sys.stdin.buffer)
     try:
-        return file.open(encoding="utf-8-sig", newline="\n")
+        return file.open("rb")
     except OSError as error:
         raise ConfigError(f"--file {file} cannot be read ({error.strerror}); give a text file") from error

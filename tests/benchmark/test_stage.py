@@ -106,6 +106,8 @@ def test_a_report_knows_the_request_it_answers(
     assert asked(folders, tiny_bert, corpus).identity() == json.loads(json.dumps(report.request))
     other = BenchmarkConfig(seed=2)
     assert asked(folders, tiny_bert, corpus, other).identity() != report.request
+    elsewhere = replace(report, environment={**report.environment, "cpu": "another"})
+    assert asked(folders, tiny_bert, corpus).identity() != elsewhere.request
 
 
 def test_every_shape_is_measured_in_the_same_rounds(report: BenchmarkReport) -> None:

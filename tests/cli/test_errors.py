@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from tests.cli.conftest import Ran
 from tests.conftest import largest_file, make_rows, write_csv
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble
 from theseus_deploy_cli.main import _interrupted
@@ -155,6 +156,18 @@ def test_a_damaged_model(theseus: Theseus, place: Path, tiny_bert: Path) -> None
 def test_a_bundle_is_no_predecessor(theseus: Theseus, place: Path, int8_bundle: Path) -> None:
     ran = theseus("compress", int8_bundle, "--data", "../data", "--out", "out")
     refused(ran, place, "int8-dynamic", "not a checkpoint", "it was made from")
+
+
+@pytest.mark.parametrize(("out", "where"), [("model", "is"), ("model/onnx", "lies in")])
+def test_a_checkpoint_is_not_written_over_nor_into(
+    theseus: Theseus, tmp_path: Path, pair_successor: Path, out: str, where: str
+) -> None:
+    model = shutil.copytree(pair_successor, tmp_path / "model")
+    for command in (("export", model), ("compress", model, "--data", "demo:tweets")):
+        ran = theseus(*command, "--out", tmp_path / out, "--overwrite", "--quiet")
+        assert ran.code == 2
+        assert f"{tmp_path / out} {where} the folder of {model}, which is only read; choose another --out" in ran.err
+        assert Artifact.open(model).check_files() == []
 
 
 def test_a_corrupted_bundle_is_named_by_its_file(theseus: Theseus, place: Path, int8_bundle: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Ran
 from theseus_deploy.machine import this_machine
+from theseus_deploy.predictor import Predictor
 
 SHAPES = {"single-label": {"label", "score", "scores"}, "multi-label": {"labels", "scores"}, "tokens": {"entities"}}
 
@@ -37,6 +38,61 @@ def test_entities_stand_where_they_say_in_the_line(
     for line, answer in zip(lines, answers, strict=True):
         assert answer["entities"]
         assert all(entity["text"] == line[entity["start"] : entity["end"]] for entity in answer["entities"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--file", "latin.txt"), "theseus: --file latin.txt, line 2 is not UTF-8; convert the file"),
+        (("--file", "wide.txt"), "theseus: --file wide.txt, line 1 is not UTF-8; convert the file"),
+        (("a film \udce9",), "theseus: text 1 is not UTF-8; convert it"),
+        (("a film", "--threads", 0), "theseus: --threads 0 is not between 1 and the "),
+        (("a film", "--threads", 100_000), "theseus: --threads 100000 is not between 1 and the "),
+    ],
+)
+def test_texts_and_threads_that_cannot_be_taken_are_one_line(
+    theseus: Callable[..., Ran], fp32_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[object, ...], expected: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("latin.txt").write_bytes("a film\nfianc\xe9e\n".encode("latin-1"))
+    Path("wide.txt").write_bytes("a film\n".encode("utf-16"))
+    ran = theseus("predict", fp32_bundle, *words)
+    assert ran.code == 2
+    (line,) = ran.err.splitlines()
+    assert line.startswith(expected)
+
+
+def test_stdin_is_read_as_a_file_is(fp32_bundle: Path) -> None:
+    def ask(shell: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        code = f"import sys; sys.argv = ['theseus', 'predict', {str(fp32_bundle)!r}, '--file', '-']; "
+        code += "from theseus_deploy_cli.main import run; run()"
+        command = ["sh", "-c", f'"$0" -c "$1" {shell}', sys.executable, code]
+        return subprocess.run(command, input=given, capture_output=True, check=False)
+
+    done = ask("", b"\xef\xbb\xbfa film\r\ncaf\xc3\xa9\n")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    assert ask("", b"\xff\n").stderr == b"theseus: --file -, line 1 is not UTF-8; convert the file\n"
+    closed = ask("<&-")
+    assert (closed.returncode, closed.stderr[:31]) == (2, b"theseus: --file -, but stdin is")
+
+
+def test_a_tab_divides_a_pair_where_the_bundle_does_not_say_what_it_reads(
+    theseus: Callable[..., Ran], fp32_bundle: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    manifest = json.loads((folder / "theseus.json").read_text())
+    manifest["task"]["text"] = []
+    (folder / "theseus.json").write_text(json.dumps(manifest))
+    found = json.loads(theseus("predict", folder, "good film\tbad film", "--json").out)
+    assert found == Predictor(folder).predict([("good film", "bad film")])
+    manifest["task"]["text"] = ["one", "other"]
+    (folder / "theseus.json").write_text(json.dumps(manifest))
+    ran = theseus("predict", folder, "good film\tbad film", "alone")
+    assert (ran.code, ran.err) == (
+        2,
+        "theseus: input 2 has one text, and the model takes two; divide them with a tab\n",
+    )
 
 
 def test_a_warning_is_one_line_on_stderr(int8_bundle: Path, tmp_path: Path) -> None:

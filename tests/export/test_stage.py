@@ -1,14 +1,17 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
+from tests.benchmark.test_stage import Watcher
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.errors import ArtifactError, ModelError
 from theseus_deploy.export.stage import export_checkpoint
+from theseus_deploy.predictor import Predictor
 
 
 def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corpus: Path) -> None:
@@ -29,6 +32,19 @@ def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corp
     assert manifest.scores["parity"]["max_abs_diff"] > manifest.scores["parity_fp32"]["max_abs_diff"]
     assert 0.9 < manifest.scores["parity"]["label_agreement"] <= 1.0
     assert manifest.scores["parity"]["texts"] == 256
+
+
+@pytest.mark.parametrize("length", [None, 16])
+def test_where_inputs_are_cut_is_said_or_asked(tiny_bert: Path, tmp_path: Path, length: int | None) -> None:
+    watcher = Watcher()
+    config = ExportConfig(threads=1, max_length=length)
+    made = export_checkpoint(str(tiny_bert), tmp_path / "out", config, progress=watcher)
+    assert made.manifest.task.max_length == (length or 64)
+    assert Predictor(made.path, threads=1).encode(["film " * 100])["input_ids"].shape == (1, length or 64)
+    said = f"inputs are cut at 64 tokens, for {tiny_bert} does not say where: see --max-length"
+    assert (said in watcher.told) == (length is None)
+    with pytest.raises(ModelError, match="--max-length 65 is more than the 64 positions"):
+        export_checkpoint(str(tiny_bert), tmp_path / "other", replace(config, max_length=65))
 
 
 def test_an_fp32_bundle_has_one_parity_and_no_quantization(fp32_bundle: Path) -> None:

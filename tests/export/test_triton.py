@@ -1,5 +1,6 @@
 """`make interop` parses the configuration as Triton's own message; here it is read as text."""
 
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -39,6 +40,18 @@ def test_a_model_repository_holds_the_graph_its_labels_and_what_the_server_must_
     assert (place / "1" / "model.onnx").read_bytes() == (int8_bundle / "model.onnx").read_bytes()
     assert files(tmp_path) == [f"models/int8/{name}" for name in ("1/model.onnx", "config.pbtxt", "labels.txt")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place, place / "1")} == {0o755}
+
+
+def test_a_repository_may_be_a_disk_of_its_own(int8_bundle: Path, tmp_path: Path) -> None:
+    volume = Path("/dev/shm")
+    if not volume.is_mount():
+        pytest.skip("no volume is mounted here")
+    bundle = Artifact.open(shutil.copytree(int8_bundle, tmp_path / f"theseus-{tmp_path.name}-{os.getpid()}"))
+    try:
+        assert files(write_repository(bundle, volume)) == ["1/model.onnx", "config.pbtxt", "labels.txt"]
+        assert list(volume.glob(f".{bundle.path.name}.*")) == []
+    finally:
+        shutil.rmtree(volume / bundle.path.name)
 
 
 @pytest.mark.slow

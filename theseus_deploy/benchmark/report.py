@@ -262,9 +262,12 @@ class BenchmarkReport:
 
     @property
     def request(self) -> dict[str, Any]:
-        """Return all that this report depends on but the machine, as `BenchmarkRequest.identity` puts it."""
+        """Return all that this report depends on, as `BenchmarkRequest.identity` puts it."""
         folders = [one.sha256 for one in (self.baseline, *self.candidates) if one.role == "candidate"]
-        return {"folders": folders, "data": self.data["sha256"], "config": dict(self.config)}
+        environment = {name: self.environment.get(name) for name in ("cpu", "isa", "cores", "versions")}
+        return {
+            "folders": folders, "data": self.data["sha256"], "config": dict(self.config), "environment": environment,
+        }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as the contract has it."""

@@ -56,10 +56,13 @@ class BenchmarkRequest:
         return _benchmark(*self.open(), self.config, progress)
 
     def identity(self) -> dict[str, Any]:
-        """Put together all that a report depends on but the machine: `request` of a report that answers this."""
+        """Put together all that a report depends on, with the machine: `request` of a report that answers this."""
         contenders, corpus = self.open()
         folders = [one.sha256 for one in contenders if one.role == "candidate"]
-        return {"folders": folders, "data": corpus.sha256, "config": self.config.to_json()}
+        environment = {**this_machine().to_json(), "versions": versions()}
+        return {
+            "folders": folders, "data": corpus.sha256, "config": self.config.to_json(), "environment": environment,
+        }  # fmt: skip
 
 
 def benchmark(

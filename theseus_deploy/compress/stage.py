@@ -95,6 +95,7 @@ def compress_checkpoint(
     progress = progress if world.first else SILENT
     claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
+    checkpoint.keep_from(out)
     module_map = map_of(config, count_layers(checkpoint.config))
     if config.init != "auto":
         check_sources(checkpoint.config, module_map.sources(config.init))

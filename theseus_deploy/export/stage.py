@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,8 @@ def export_checkpoint(
     check_request(config, None, data is not None, timer is not None)
     claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
-    task = checkpoint.task
+    checkpoint.keep_from(out)
+    task = replace(checkpoint.task, max_length=checkpoint.longest(config.max_length))
     check_request(config, task, data is not None, timer is not None)
     corpus = open_data(data, text, label, task) if data else None
     if corpus:
@@ -124,6 +125,8 @@ def export_checkpoint(
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], task)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
     model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
+    if checkpoint.artifact is None and config.max_length is None:
+        progress.say(f"inputs are cut at {task.max_length} tokens, for {ref} does not say where: see --max-length")
     with Artifact.writing(out, overwrite or reuse) as draft:
         original = _convert(model, tokenizer, task, texts, config, draft.path, Predecessor.of(before), progress)
         del model  # the graph needs the room: `export` is these two steps for a model that its caller keeps

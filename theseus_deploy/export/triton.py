@@ -49,7 +49,8 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
     labelled = task.kind in LABELLED
     with writable(place):
         repository.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=repository.parent))
+        parent = repository.parent if _on_one_disk(repository, repository.parent) else repository  # a mounted volume
+        draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=parent))
         try:
             (draft / "1").mkdir()
             shutil.copyfile(bundle.path / GRAPH, draft / "1" / GRAPH)
@@ -64,6 +65,10 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return place
+
+
+def _on_one_disk(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def configuration(name: str, inputs: list[str], outputs: int, *, by_token: bool, labelled: bool) -> str:
