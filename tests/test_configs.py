@@ -32,6 +32,8 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
     [
         (Config, {"seed": -1}, "--seed -1 is below 0; raise it"),
         (Config, {"threads": 0}, "--threads 0 is below 1; raise it"),
+        (Config, {"threads": 100_000}, "--threads 100000 is above 4096; lower it"),
+        (Config, {"seed": 2**32}, "--seed 4294967296 is above 4294967295; lower it"),
         (Config, {"device": "tpu"}, "--device 'tpu' is not one of auto, cpu, cuda; correct it"),
         (Config, {"seed": 1.5}, "--seed 1.5 is not a whole number; correct it"),
         (Config, {"seed": None}, "--seed None is not a whole number"),

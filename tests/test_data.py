@@ -206,6 +206,12 @@ def test_without_a_validation_split_a_tenth_is_held_out_by_class() -> None:
     assert rows_of(validation) != list(range(min(rows_of(validation)), min(rows_of(validation)) + 100))
 
 
+def test_an_input_without_any_label_may_be_held_out() -> None:
+    train = Split("train", [(str(row),) for row in range(40)], ["a", "a|b", (), "b"] * 10)
+    kept, validation = Corpus("ref", ("text",), "label", {"train": train}).for_training()
+    assert sorted(rows_of(kept) + rows_of(validation)) == list(range(40))
+
+
 def test_what_is_held_out_never_changes() -> None:
     for seed in (1, 2):
         random.seed(seed)
@@ -271,6 +277,27 @@ def test_an_unknown_label_is_refused_where_it_stands() -> None:
     split = Split("test", [("a", "b"), ("c", "d")], ["yes", "maybe"])
     with pytest.raises(DataError, match=r"ref \(test\), row 2: label 'maybe' is not one the model knows \(no, yes\)"):
         tokenise(split, PAIR, make_tokenizer(), "ref")
+
+
+def test_numbers_stand_for_labels_or_are_labels_in_all_splits_alike(write: Write, tmp_path: Path) -> None:
+    """A model of the labels 1, 2, 3, and data that counts them from 0, whose validation has no 0."""
+    task = Task("single-label", ("1", "2", "3"), ("text",), "label", 32)
+    write("text,label", "a,0", "b,1", "c,2", name="d/train.csv")
+    write("text,label", "d,1", "e,2", name="d/validation.csv")
+    splits = open_data(str(tmp_path / "d"), task=task).splits
+    assert task.encode(splits["train"].labels, "d") == [0, 1, 2]
+    assert task.encode(splits["validation"].labels, "d") == [1, 2]
+    write("text,label", "a,3", "b,1", "c,2", name="d/train.csv")
+    splits = open_data(str(tmp_path / "d"), task=task).splits
+    assert task.encode(splits["validation"].labels, "d") == [0, 1]
+
+
+def test_one_column_of_yes_and_no_is_not_all_labels(write: Write) -> None:
+    task = Task("multi-label", ("a", "b"), ("text",), "a,b", 32)
+    file = write("text,a,b", "x,0,1", "y,1,0")
+    assert refuse(file, label="a", task=task) == (
+        f"{file}: --label a is one of the model's 2 labels; name the columns of all of them, in one --label with commas"
+    )
 
 
 def test_a_sample_is_the_same_each_time_and_keeps_the_order() -> None:

@@ -202,6 +202,13 @@ def test_a_bundle_is_refused_with_the_checkpoint_it_was_made_from(tmp_path: Path
     )
 
 
+def test_configurations_that_no_head_fits_are_refused(folder: Path) -> None:
+    several = configure(folder, problem_type="regression", id2label={"0": "a", "1": "b", "2": "c"})
+    assert refuse(lambda: several.task).endswith("is a regression with 3 outputs; give a model with one")
+    unpadded = configure(folder, model_type="roberta", pad_token_id=None)
+    assert "has no pad_token_id in its config.json" in refuse(lambda: unpadded.longest(None))
+
+
 def test_a_checkpoint_of_ours_knows_its_task(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(write_artifact(tmp_path / "out")))
     assert checkpoint.task == MOODS
@@ -310,9 +317,9 @@ def test_labels_are_read_off_the_config_in_the_order_of_their_ids(folder: Path) 
     assert configure(folder, id2label=labels).task.labels == tuple(f"class {index}" for index in range(12))
 
 
-@pytest.mark.parametrize("change", [{"id2label": {"0": "score"}}, {"problem_type": "regression"}])
+@pytest.mark.parametrize("change", [{}, {"problem_type": "regression"}])
 def test_a_regression_is_read_off_the_config(folder: Path, change: dict[str, Any]) -> None:
-    task = configure(folder, **change).task
+    task = configure(folder, id2label={"0": "score"}, **change).task
     assert (task.kind, task.labels) == ("regression", ())
 
 

@@ -23,6 +23,7 @@ Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
+MOST_THREADS = 4096
 EPOCHS = 3.0  # where nobody says otherwise
 FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 
@@ -41,6 +42,11 @@ class Checked:
         value = getattr(self, name)
         if value is not None and value < limit:
             raise ConfigError(f"{_flag(name)} {value} is below {limit}; raise it")
+
+    def _at_most(self, name: str, limit: float) -> None:
+        value = getattr(self, name)
+        if value is not None and value > limit:
+            raise ConfigError(f"{_flag(name)} {value} is above {limit}; lower it")
 
     def _within(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -83,7 +89,9 @@ class Config(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least("seed", 0)
+        self._at_most("seed", 2**32 - 1)  # numpy's limit
         self._at_least("threads", 1)
+        self._at_most("threads", MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +129,7 @@ class TrainingConfig(Config):
 
     def steps(self, steps_per_epoch: int) -> int:
         """Return how many optimizer steps are asked for, where so many are an epoch."""
-        return self.max_steps or ceil((self.epochs or EPOCHS) * steps_per_epoch)
+        return self.max_steps or ceil(round((self.epochs or EPOCHS) * steps_per_epoch, 6))
 
 
 @dataclass(frozen=True, kw_only=True)

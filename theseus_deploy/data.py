@@ -144,7 +144,7 @@ class Corpus:
         order = list(range(len(train)))
         random.Random(HELD_OUT_SEED).shuffle(order)
         names = [label for label in train.labels if isinstance(label, str)]
-        if names and not are_fractions(set(names)):
+        if len(names) == len(train) and not are_fractions(set(names)):
             order.sort(key=_places(names, order).__getitem__)
         kept = len(train) - max(2, round(len(train) * HELD_OUT))
         return train.take(sorted(order[:kept]), "train"), train.take(sorted(order[kept:]), "validation")
@@ -194,6 +194,14 @@ def open_data(
         place = {name: str(position) for position, name in enumerate(names)}
         splits = {name: split.renamed(place) for name, split in splits.items()}
         names = ()
+    if task and task.kind == "multi-label" and len(labels) == 1 and labels[0] in task.labels:
+        raise DataError(
+            f"{ref}: --label {label} is one of the model's {len(task.labels)} labels; name the columns of all of them, "
+            "in one --label with commas"
+        )
+    if task and _are_numbers(task.labels, splits.values()):
+        place = {str(position): name for position, name in enumerate(task.labels)}
+        splits = {name: split.renamed(place) for name, split in splits.items()}
     return Corpus(ref, text, label, splits, tables.one_file, names, tables.metrics.get(label, ""))
 
 
@@ -201,6 +209,17 @@ def _are_places(labels: tuple[str, ...], names: tuple[str, ...]) -> bool:
     """Tell whether a model's labels, as transformers calls them where nobody does, stand for the places of `names`."""
     unnamed = all(label in (f"LABEL_{place}", str(place)) for place, label in enumerate(labels))
     return unnamed and len(labels) == len(names) and not set(names) <= set(labels)
+
+
+def _are_numbers(labels: tuple[str, ...], splits: Iterable[Split]) -> bool:
+    """Tell whether numbers stand for the places of a model's labels, though some of these are numbers too.
+
+    All splits decide it together, since one alone may lack the number that tells.
+    """
+    given = (label for split in splits for label in split.labels)
+    found = {name for label in given for name in ((label,) if isinstance(label, str) else label)}
+    places = {str(place) for place in range(len(labels))}
+    return not places.isdisjoint(labels) and not found <= set(labels) and found <= places
 
 
 def tokenise(split: Split, task: Task, tokenizer: "PreTrainedTokenizerBase", ref: str) -> "Dataset":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from theseus_deploy.errors import TrainingError
+from theseus_deploy.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,10 @@ class World:
     @classmethod
     def here(cls) -> "World":
         """Read off the environment which process this is; without a launcher it is alone."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        rank, size = (os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+        if not (rank.isdecimal() and size.isdecimal()):
+            raise ConfigError(f"RANK={rank} and WORLD_SIZE={size} are no numbers; unset them, or use torchrun")
+        return cls(int(rank), int(size))
 
     @property
     def first(self) -> bool:

@@ -63,7 +63,7 @@ def finetune_checkpoint(
     corpus = open_data(data, text, label, kind=config.task)
     train, validation = corpus.for_training()
     task = Task.infer(
-        train.labels, corpus.text, corpus.label, checkpoint.longest(config.max_length),
+        corpus.splits["train"].labels, corpus.text, corpus.label, checkpoint.longest(config.max_length),
         "tokens" if corpus.words else config.task, corpus.names, corpus.metric,
     ).judged_by(config.metric)  # fmt: skip
     request = Artifact.request("finetune", config, checkpoint.parent, corpus)

@@ -18,7 +18,7 @@ from transformers import (
 from theseus_deploy.cache import cached, key_of
 from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
-from theseus_deploy.errors import ConfigError
+from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.linear import OneDNNLinear
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array, Task
@@ -57,13 +57,15 @@ class Lesson:
         """Tokenise both splits, unless that was done before.
 
         Raises:
-            DataError: a label that the task does not know.
+            DataError: a label that the task does not know, or no word that the tokenizer makes a token of.
         """
-        vocabulary = tokenizer.backend_tokenizer.to_str()
-        keys = [
-            key_of({"texts": split.texts, "labels": split.labels, "task": task.to_json(), "tokenizer": vocabulary})
-            for split in (train, validation)
-        ]
+        reading = {
+            "task": task.to_json(),
+            "tokenizer": tokenizer.backend_tokenizer.to_str(),
+            "inputs": tokenizer.model_input_names,
+            "sides": [tokenizer.truncation_side, tokenizer.padding_side],
+        }
+        keys = [key_of({"texts": split.texts, "labels": split.labels, **reading}) for split in (train, validation)]
         with world.one_by_one():
             rows, validation_rows = (
                 cached(key, partial(tokenise, split, task, tokenizer, ref))
@@ -71,6 +73,8 @@ class Lesson:
             )
         if task.tags_words:  # a batch of rows without any tagged token would have a loss that is no number
             rows = rows.select([row for row, places in enumerate(rows["starts"]) if max(places, default=-1) >= 0])
+            if not len(rows):
+                raise DataError(f"{ref} has no word that the tokenizer knows in {train.name}; correct its words")
         return cls(task, tokenizer, rows, validation_rows, keys[0], world)
 
     def score(

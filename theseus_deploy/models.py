@@ -91,6 +91,8 @@ class Checkpoint:
         if any(name.endswith("ForTokenClassification") for name in self.config.architectures or ()):
             return "tokens"
         problem_type = self.config.problem_type
+        if problem_type == "regression" and self.config.num_labels != 1:
+            raise ModelError(f"{self.ref} is a regression with {self.config.num_labels} outputs; give a model with one")
         if problem_type is None:
             return "regression" if self.config.num_labels == 1 else "single-label"
         kinds = {kind.problem_type: name for name, kind in KINDS.items() if kind.problem_type}
@@ -105,6 +107,8 @@ class Checkpoint:
     def positions(self) -> float:
         """Count the tokens of the longest input that the model takes; infinite where nothing limits it."""
         limit: float = getattr(self.config, "max_position_embeddings", None) or inf
+        if self.config.model_type in OFFSET_POSITIONS and self.config.pad_token_id is None:
+            raise ModelError(f"{self.ref} has no pad_token_id in its config.json, which counts its positions; add it")
         return limit - self.config.pad_token_id - 1 if self.config.model_type in OFFSET_POSITIONS else limit
 
     def longest(self, asked: int | None) -> int:

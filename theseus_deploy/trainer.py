@@ -162,13 +162,16 @@ class Conductor(TrainerCallback):
     def __init__(self, trainer: StageTrainer, tracker: Tracker) -> None:
         self.trainer = trainer
         self.tracker = tracker
+        self.began = False  # what was saved is loaded by then
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Start the bar where the run resumes, every process with a dropout of its own, and nothing that had ended."""
         del kwargs
         if rank := self.trainer.lesson.world.rank:
             torch.manual_seed(args.seed + 1_000_003 * rank)
+        self.began = True
         self.tracker.advance(state.global_step)
+        control.should_training_stop |= state.global_step >= state.max_steps
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 control.should_training_stop |= (

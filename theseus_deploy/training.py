@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -85,14 +86,18 @@ def train(
     )
     if resume:
         progress.say(f"resuming at step {resume.name.removeprefix('checkpoint-')} of {plan.steps}")
+    conductor: Conductor | None = None
     try:
         plain = eager_attention(model) if trainer.args.device.type == "cpu" else nullcontext()
         with quiet(), plain, progress.track("training", plan.steps) as tracker:
-            trainer.add_callback(Conductor(trainer, tracker))
+            conductor = Conductor(trainer, tracker)
+            trainer.add_callback(conductor)
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:
             _write_log(trainer, workspace)
     except Exception as error:
+        if resume and conductor and (not conductor.began or isinstance(error, UnpicklingError)):
+            raise _as_damage(error, resume, workspace) from error
         raise _as_training_error(error, workspace) from error
     stopped = trainer.state.global_step
     if stopped < plan.steps:
@@ -211,16 +216,18 @@ def _write_log(trainer: StageTrainer, workspace: Workspace) -> None:
     write_atomically(workspace.path / LOG, "".join(f"{line}\n" for line in lines))
 
 
-def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
-    from pickle import UnpicklingError
+def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> TrainingError:
+    code = isinstance(error, UnpicklingError) and "weights_only" in str(error)
+    reason = "it holds more than tensors, which could run code" if code else " ".join(str(error).split())[:200]
+    return TrainingError(
+        f"{checkpoint} cannot be resumed from ({reason or type(error).__name__}); remove it to resume from the one "
+        f"before, or {workspace.path} to begin anew"
+    )
 
+
+def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
     from safetensors import SafetensorError
 
-    if isinstance(error, UnpicklingError):
-        return TrainingError(
-            f"a checkpoint in {workspace.path} holds more than tensors, which could run code, and was not loaded; "
-            "discard it with --overwrite"
-        )
     if isinstance(error, SafetensorError):
         error = as_disk_error(error)
     if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):

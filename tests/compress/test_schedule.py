@@ -18,6 +18,11 @@ def test_the_papers_line_reaches_one_at_its_step() -> None:
     assert schedule.rate(1167) == 1.0
 
 
+def test_the_papers_slope_is_not_bent_to_end_at_a_whole_step() -> None:
+    schedule = Schedule.of("linear", 0.3, total_steps=10, replace_until=0.5, k=0.25)
+    assert [schedule.rate(step) for step in range(5)] == pytest.approx([0.3, 0.55, 0.8, 1.0, 1.0])
+
+
 def test_the_curriculum_by_fraction_rises_in_a_line_and_stays_at_one() -> None:
     schedule = Schedule.of("linear", 0.1, total_steps=1000, replace_until=0.4, k=None)
     rates = [schedule.rate(step) for step in range(1000)]

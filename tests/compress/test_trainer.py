@@ -14,7 +14,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
 
-from tests.conftest import make_bert, make_rows, make_tokenizer
+from tests.conftest import BAD, GOOD, make_bert, make_rows, make_tokenizer
 from theseus_deploy.cache import cache_folder
 from theseus_deploy.compress.distillation import MATCH
 from theseus_deploy.compress.module_map import ModuleMap
@@ -25,7 +25,7 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, Method, Thaw, TrainingConfig
 from theseus_deploy.data import Split
 from theseus_deploy.distributed import ALONE, World
-from theseus_deploy.errors import TrainingError
+from theseus_deploy.errors import DataError, TrainingError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
@@ -420,6 +420,36 @@ def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path, 
     with pytest.raises(TrainingError, match="holds more than tensors"):
         run(lesson, tmp_path)
     assert not bait.exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    damaged = tmp_path / "out.partial" / "checkpoint-10" / name
+    damaged.write_bytes(damaged.read_bytes()[:100] if name != "trainer_state.json" else b"")
+    with pytest.raises(TrainingError, match=r"checkpoint-10 cannot be resumed from \(.+\); remove it to resume from"):
+        run(lesson, tmp_path)
+
+
+def test_rows_in_tokens_are_those_of_the_tokenizer_that_asks() -> None:
+    rows = [(" ".join(GOOD), " ".join(BAD)), (GOOD[0], BAD[0])]
+    split, task = Split("train", rows, ["a", "b"]), Task("single-label", ("a", "b"), ("one", "other"), "label", 8)
+    first, second, third = make_tokenizer(), make_tokenizer(), make_tokenizer()
+    second.model_input_names = ["input_ids", "attention_mask"]
+    third.truncation_side = "left"
+    found = [Lesson.prepare(split, split, task, one, "pairs").train for one in (first, second, third, first)]
+    assert "token_type_ids" in found[0].column_names
+    assert "token_type_ids" not in found[1].column_names
+    assert found[2]["input_ids"] != found[0]["input_ids"]
+    assert found[3][:] == found[0][:]
+
+
+def test_words_that_are_no_tokens_teach_nothing_and_are_refused() -> None:
+    split = Split("train", [("\u200b",)] * 4, [("O",)] * 4, words=True)
+    task = Task("tokens", ("O", "B-x"), ("tokens",), "tags", 16)
+    with pytest.raises(DataError, match="made here has no word that the tokenizer knows in train"):
+        Lesson.prepare(split, split, task, make_tokenizer(), "made here")
 
 
 def test_batches_group_rows_of_like_length_in_an_order_of_seed_and_epoch() -> None:

@@ -53,7 +53,8 @@ class ModuleMap:
         """
         try:
             bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
-            modules = tuple(tuple(range(part[0], part[-1] + 1)) for part in bounds if len(part) <= 2)
+            beyond = predecessor_layers + 1  # a larger bound is as wrong, and as many numbers
+            modules = tuple(tuple(range(part[0], min(part[-1] + 1, beyond))) for part in bounds if len(part) <= 2)
         except ValueError:
             modules, bounds = (), []
         if not modules or len(modules) != len(bounds):

@@ -25,6 +25,7 @@ class Schedule:
     kind: ScheduleKind
     base_rate: float
     replacing_steps: int
+    k: float | None = None  # the slope a step; None is what reaches 1 at `replacing_steps`
 
     @classmethod
     def of(cls, kind: ScheduleKind, base_rate: float, total_steps: int, replace_until: float, k: float | None) -> Self:
@@ -41,7 +42,7 @@ class Schedule:
                 f"--k {k:g} takes the rate from {base_rate:g} to 1 in {steps} steps, but training has {total_steps}; "
                 "raise --k or --epochs, so that the successor is also trained whole"
             )
-        return cls(kind, base_rate, steps)
+        return cls(kind, base_rate, steps, k)
 
     def rate(self, step: int) -> float:
         """Return p, the probability that a module is replaced in optimizer step `step`, counted from 0."""
@@ -49,7 +50,8 @@ class Schedule:
             return 1.0
         if self.kind == "constant":
             return self.base_rate
-        curriculum = self.base_rate + (1 - self.base_rate) * step / self.replacing_steps
+        risen = (1 - self.base_rate) * step / self.replacing_steps if self.k is None else self.k * step
+        curriculum = min(1.0, self.base_rate + risen)
         return curriculum if self.kind == "linear" else 1 - curriculum
 
 
