@@ -102,7 +102,8 @@ class Artifact:
     def check_files(self) -> list[str]:
         """Hash every file anew and return one line for each that is changed, missing or was added."""
         present = {path.relative_to(self.path).as_posix() for path in _files(self.path)}
-        problems = [f"{name} was added" for name in sorted(present - self.files.keys())]
+        added = sorted(present - self.files.keys())
+        problems = [f"{name} was added" for name in added if name.partition("/")[0] not in THEIRS]
         for name, facts in self.files.items():
             if name not in present:
                 problems.append(f"{name} is missing")
@@ -310,8 +311,7 @@ def _sync(path: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-    return sorted(path for path in found if path.relative_to(folder).parts[0] not in THEIRS)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
 
 
 def _sha256(path: Path) -> str:

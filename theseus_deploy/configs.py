@@ -160,8 +160,8 @@ class CompressConfig(TrainingConfig):
     rate is 1, for the rivals from the start; None is everything where the predecessor's logits are learned from, else
     nothing, as in the paper's code. `decay` says how the learning rate falls: to 0 over the whole training, or from
     `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `dropout` is that of the
-    predecessor's own training; None leaves it out where the predecessor's logits, computed without it, are learned
-    from. `temperature` and `alpha` belong to distillation.
+    predecessor's own training; None leaves it out where a text's logits are learned from, which the predecessor
+    computes without it, and not where words are tagged. `temperature` and `alpha` belong to distillation.
     """
 
     method: Method = "theseus+distill"
@@ -216,10 +216,9 @@ class CompressConfig(TrainingConfig):
         """What trains beside the successor's layers."""
         return self.thaw or ("all" if self.has_teacher else "none")
 
-    @property
-    def drops(self) -> bool:
-        """Whether activations are dropped in training."""
-        return not self.has_teacher if self.dropout is None else self.dropout
+    def drops(self, tags_words: bool) -> bool:
+        """Tell whether activations are dropped in training."""
+        return tags_words or not self.has_teacher if self.dropout is None else self.dropout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,8 +91,8 @@ def command(
         bool | None,
         typer.Option(
             "--dropout/--no-dropout",
-            help="Drop activations at random in training, as in the paper; by default only where the predecessor's "
-            "logits are not learned from.",
+            help="Drop activations at random in training, as in the paper; by default only where words are tagged, or "
+            "the predecessor's logits are not learned from.",
             rich_help_panel=opt.TRAINING,
             show_default=False,
         ),

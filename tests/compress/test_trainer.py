@@ -314,8 +314,10 @@ def test_without_dropout_modules_are_replaced_as_in_a_model_that_has_none(lesson
 )
 def test_with_logits_to_learn_from_all_is_thawed_and_nothing_dropped(method: Method, drops: bool, thaws: Thaw) -> None:
     config = CompressConfig(method=method)
-    assert (config.drops, config.thaws) == (drops, thaws)
-    assert replace(config, dropout=not drops).drops != drops
+    assert (config.drops(tags_words=False), config.thaws) == (drops, thaws)
+    assert config.drops(tags_words=True)
+    for words in (False, True):
+        assert replace(config, dropout=not drops).drops(words) != drops
     assert replace(config, thaw="head").thaws == "head"
 
 

@@ -6,6 +6,8 @@ from typing import Self
 
 from theseus_deploy.errors import ConfigError
 
+MOST_LAYERS = 10_000  # that anybody means
+
 
 @dataclass(frozen=True)
 class ModuleMap:
@@ -53,8 +55,9 @@ class ModuleMap:
         """
         try:
             bounds = [[int(bound) for bound in part.split("-")] for part in text.split(",")]
-            beyond = predecessor_layers + 1  # a larger bound is as wrong, and as many numbers
-            modules = tuple(tuple(range(part[0], min(part[-1] + 1, beyond))) for part in bounds if len(part) <= 2)
+            if max(map(max, bounds)) > MOST_LAYERS:
+                raise ValueError(text)
+            modules = tuple(tuple(range(part[0], part[-1] + 1)) for part in bounds if len(part) <= 2)
         except ValueError:
             modules, bounds = (), []
         if not modules or len(modules) != len(bounds):

@@ -52,7 +52,7 @@ def compress(
         "distill": DistillationTrainer,
         "theseus+distill": DistilledTheseusTrainer,
     }[config.method]
-    asked: dict[str, Any] = {"dropout": config.drops}
+    asked: dict[str, Any] = {"dropout": config.drops(lesson.task.tags_words)}
     if config.has_teacher:
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
