@@ -323,7 +323,7 @@ def kept() -> str:
     ]
     for group, found in (
         ("tuned", report), ("mrpc by f1 of equivalent", report), ("later", report), ("newsgroups", report),
-        ("held-out", later), ("products-long", later), ("held-out again", later),
+        ("held-out", later), ("products-long", later), ("posts", later), ("reuters", later),
     ):  # fmt: skip
         tasks = [task for task in found["tasks"] if task["group"] == group]
         lines += [_kept_row(*_about(task), {arm["arm"]: arm for arm in task["arms"]}) for task in tasks]
