@@ -171,7 +171,6 @@ class Conductor(TrainerCallback):
             torch.manual_seed(args.seed + 1_000_003 * rank)
         self.began = True
         self.tracker.advance(state.global_step)
-        control.should_training_stop |= state.global_step >= state.max_steps
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 control.should_training_stop |= (

@@ -10,7 +10,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, PreTrainedModel, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from theseus_deploy.artifact import Artifact, Manifest, write_atomically
 from theseus_deploy.configs import TrainingConfig
@@ -21,7 +22,7 @@ from theseus_deploy.machine import this_machine
 from theseus_deploy.models import FP32_ONLY, as_disk_error, eager_attention, quiet, save_checkpoint, torch_device
 from theseus_deploy.progress import Progress
 from theseus_deploy.trainer import Conductor, StageTrainer
-from theseus_deploy.workspace import LOG, Workspace
+from theseus_deploy.workspace import LOG, Workspace, step_of
 
 LOG_EVERY = 10  # optimizer steps
 SAVES = 20  # checkpoints over the whole training
@@ -85,14 +86,18 @@ def train(
         resume and resume.name, "the last checkpoint", "give an --out on a disk that all machines share"
     )
     if resume:
-        progress.say(f"resuming at step {resume.name.removeprefix('checkpoint-')} of {plan.steps}")
+        progress.say(f"resuming at step {step_of(resume)} of {plan.steps}")
     conductor: Conductor | None = None
     try:
         plain = eager_attention(model) if trainer.args.device.type == "cpu" else nullcontext()
         with quiet(), plain, progress.track("training", plan.steps) as tracker:
             conductor = Conductor(trainer, tracker)
             trainer.add_callback(conductor)
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            if resume and step_of(resume) >= plan.steps:  # all that is missing is the result
+                trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
+                trainer._load_from_checkpoint(str(resume))
+            else:
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:
             _write_log(trainer, workspace)
     except Exception as error:
@@ -234,6 +239,6 @@ def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
         kept = workspace.last_checkpoint()
         return TrainingError(
             f"a checkpoint could not be written to {workspace.path} ({error}); free space and repeat the command"
-            + (f" to resume at step {kept.name.removeprefix('checkpoint-')}" if kept else "")
+            + (f" to resume at step {step_of(kept)}" if kept else "")
         )
     return error

@@ -72,7 +72,7 @@ class Workspace:
     def last_checkpoint(self) -> Path | None:
         """Return the newest checkpoint that was written whole."""
         found = [path.parent for path in self.path.glob(f"checkpoint-*/{COMPLETE}")]
-        return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+        return max(found, key=step_of, default=None)
 
     def hand_over(self, folder: Path) -> None:
         """Copy what was logged to the folder of the result."""
@@ -84,6 +84,11 @@ class Workspace:
     def close(self) -> None:
         """Remove the folder: the training is finished and its result is in place."""
         shutil.rmtree(self.path)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the optimizer step that a checkpoint was written after."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def unfinished(path: Path) -> Path | None:

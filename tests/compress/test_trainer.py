@@ -424,6 +424,18 @@ def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path, 
     assert not bait.exists()
 
 
+def test_a_run_that_was_killed_after_its_last_step_takes_no_other(lesson: Lesson, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=6)  # in the middle of an epoch
+    first, _ = run(lesson, tmp_path, config)
+    again, _ = run(lesson, tmp_path, config)
+    assert (again.state.global_step, again.state.log_history[-1]["step"]) == (6, 6)
+    assert [line["step"] for line in again.state.log_history if "loss" in line] == [
+        line["step"] for line in first.state.log_history if "loss" in line
+    ]
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
 def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
