@@ -49,6 +49,14 @@ def test_finetune_makes_a_predecessor_out_of_an_encoder(encoder_only: Path, corp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_tags_that_our_own_hold_out_hides_from_training_are_known(encoder_only: Path, tmp_path: Path) -> None:
+    rows = ({"tokens": ["good", "film"], "ner_tags": ["O", f"B-{row}"]} for row in range(20))
+    (tmp_path / "rare.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = FinetuneConfig(max_steps=1, threads=1, precision="fp32")
+    made = finetune_checkpoint(str(encoder_only), str(tmp_path / "rare.jsonl"), tmp_path / "out", config)
+    assert {f"B-{row}" for row in range(20)} < set(made.manifest.task.labels)
+
+
 def test_finetune_learns_a_regression_from_fractions(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for split in ("train", "validation"):
