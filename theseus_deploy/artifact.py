@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from theseus_deploy.data import Corpus
 
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
-           "writable", "write_atomically"]  # fmt: skip
+           "scratch", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip

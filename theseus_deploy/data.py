@@ -216,10 +216,12 @@ def _are_numbers(labels: tuple[str, ...], splits: Iterable[Split]) -> bool:
 
     All splits decide it together, since one alone may lack the number that tells.
     """
+    places = {str(place) for place in range(len(labels))}
+    if places.isdisjoint(labels):
+        return False
     given = (label for split in splits for label in split.labels)
     found = {name for label in given for name in ((label,) if isinstance(label, str) else label)}
-    places = {str(place) for place in range(len(labels))}
-    return not places.isdisjoint(labels) and not found <= set(labels) and found <= places
+    return not found <= set(labels) and found <= places
 
 
 def tokenise(split: Split, task: Task, tokenizer: "PreTrainedTokenizerBase", ref: str) -> "Dataset":

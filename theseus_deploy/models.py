@@ -376,8 +376,9 @@ def _download(ref: str) -> Path:
 
     try:
         path = Path(snapshot_download(ref, allow_patterns=HUB_FILES))
-        if Artifact.exists(path):  # all that its manifest names, which is checked
-            path = Path(snapshot_download(ref, allow_patterns=[MANIFEST, *Artifact.open(path).files]))
+        files = Artifact.open(path).files if Artifact.exists(path) else {}
+        if any(not (path / name).is_file() for name in files):  # a checkpoint of ours is checked file by file
+            path = Path(snapshot_download(ref, allow_patterns=[MANIFEST, *files]))
         return path
     except ArtifactError:
         raise

@@ -41,7 +41,9 @@ def command(
     from theseus_deploy.predictor import Predictor
 
     if threads is not None and not 1 <= threads <= usable_cores():
-        raise ConfigError(f"--threads {threads} is not between 1 and the {usable_cores()} cores of this machine")
+        raise ConfigError(
+            f"--threads {threads} is not between 1 and the {usable_cores()} cores that it may use; change it"
+        )
     predictor = Predictor(bundle, threads)
     inputs = (_input(line, predictor.task, number) for number, line in enumerate(_lines(texts or [], file), start=1))
     answers = (answer for chunk in _chunks(inputs) for answer in predictor.predict(chunk))
