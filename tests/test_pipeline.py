@@ -90,6 +90,15 @@ def test_what_yaml_chokes_on_is_one_line(content: str) -> None:
         Recipe.parse(content, "recipe")
 
 
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [("model: other", "model"), ("compress: {lr: 1, batch-size: 8, lr: 2}", "lr"), ("export: [{a: 1, a: 2}]", "a")],
+)
+def test_a_key_given_twice_is_refused(more: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^recipe is no YAML \(key '{key}' is there twice in .*, line \d"):
+        Recipe.parse(f"model: a\ndata: b\n{more}", "recipe")
+
+
 def test_an_export_runs_on_the_cpu_wherever_the_trainings_do() -> None:
     recipe = Recipe.parse(f"device: cuda\n{RECIPE.format(model='a', data='b', layers=2)}", "recipe")
     assert (recipe.compress.device, recipe.exports[0].config.device) == ("cuda", "auto")

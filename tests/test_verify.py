@@ -193,6 +193,29 @@ def test_a_manifest_that_says_otherwise(
     assert detail in found[name]
 
 
+def test_a_parent_named_by_a_relative_path_is_found_from_any_folder(
+    pair_successor: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "work" / "runs" / "tuned")
+    folder = shutil.copytree(pair_successor, tmp_path / "work" / "out" / "small")
+    change_manifest(folder, lambda data: data["parent"].update(path="runs/tuned"))
+
+    def lineage() -> tuple[bool, str]:
+        return next((check.ok, check.detail) for check in verify(folder) if check.name == "lineage")
+
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "runs" / "tuned").mkdir(parents=True)  # of the same name, and not the parent
+    (elsewhere / "runs" / "tuned" / "config.json").write_text("{}")
+    for place in (tmp_path / "work", tmp_path, elsewhere):
+        monkeypatch.chdir(place)
+        assert lineage()[1].startswith("made from runs/tuned, unchanged since")
+    (tmp_path / "work" / "runs" / "tuned" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert lineage() == (False, "made from runs/tuned, which has changed since; make this folder again from it")
+    shutil.rmtree(tmp_path / "work" / "runs")
+    assert lineage() == (True, "made from runs/tuned, which is not here to be checked")
+
+
 def test_a_bundles_labels_are_those_of_its_configuration(fp32_bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
     change_manifest(folder, lambda data: data["task"]["labels"].reverse())

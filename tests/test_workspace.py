@@ -1,5 +1,8 @@
 """An unfinished training is continued by the request that began it, and by no other."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 from tests.test_artifact import PARENT, make
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
-from theseus_deploy.errors import ArtifactError
+from theseus_deploy.errors import ArtifactError, TrainingError
 from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace, unfinished
 
 
@@ -132,6 +135,37 @@ def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
     mark(workspace)
     workspace.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_process_trains_in_a_workspace_and_the_next_waits_or_goes_elsewhere(tmp_path: Path) -> None:
+    other = "import sys; from pathlib import Path; from theseus_deploy.workspace import Workspace\n"
+    other += "with Workspace.held(Path(sys.argv[1]), {}, overwrite=False): print('held', flush=True); sys.stdin.read()"
+    line = f"{tmp_path / 'out.partial'} is where another process trains now; wait for it, or choose another --out"
+    command = [sys.executable, "-c", other, tmp_path / "out"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        left = mark(Workspace(tmp_path / "out.partial"))
+        for asked, overwrite in (({}, False), ({"stage": "another"}, True)):
+            with pytest.raises(ArtifactError) as caught, Workspace.held(tmp_path / "out", asked, overwrite):
+                pass
+            assert str(caught.value) == line
+            assert left.exists()
+        process.kill()
+    with Workspace.held(tmp_path / "out", {}, overwrite=False) as workspace:
+        assert left.parent == workspace.path
+
+
+def test_a_training_that_fails_leaves_what_can_be_resumed_and_no_empty_folder(tmp_path: Path) -> None:
+    def fail(after: Callable[[Workspace], object]) -> None:
+        with Workspace.held(tmp_path / "out", {}, overwrite=False) as workspace:
+            after(workspace)
+            raise TrainingError("the loss is nan")
+
+    for after, kept in ((str, False), (mark, True)):
+        with pytest.raises(TrainingError):
+            fail(after)
+        assert (tmp_path / "out.partial").exists() == kept
 
 
 def test_what_belongs_to_an_unfinished_training_is_known(tmp_path: Path) -> None:

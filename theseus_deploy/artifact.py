@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from theseus_deploy.data import Corpus
 
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
-           "scratch", "writable", "write_atomically"]  # fmt: skip
+           "locked", "scratch", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
@@ -199,6 +199,32 @@ def scratch() -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[bool | None]:
+    """Hold a folder's lock, which the system releases when the process dies.
+
+    Gives False where another process holds it, None where there are no locks: on Windows, and on some file systems.
+    """
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # the folder may be gone by now, or another user's
+        yield None
+        return
+    held: bool | None = True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held = False
+    except OSError:
+        held = None
+    try:
+        yield held
+    finally:
+        os.close(handle)
+
+
 def fingerprint(folder: Path) -> str:
     """Hash the content of a model folder, ours or anybody's: the parent hash that a manifest keeps."""
     if Artifact.exists(folder):
@@ -258,7 +284,7 @@ def _draft_beside(out: Path) -> Iterator[Path]:
     _sweep(out)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
     try:
-        with _locked(folder):
+        with locked(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -267,37 +293,13 @@ def _draft_beside(out: Path) -> Iterator[Path]:
 def _sweep(out: Path) -> None:
     """Remove the drafts of `out` whose writers were killed: nobody holds their locks."""
     for draft in _beside(out, "tmp"):
-        with _locked(draft) as held:
+        with locked(draft) as held:
             if held:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
 def _beside(out: Path, suffix: str) -> list[Path]:
     return sorted(out.parent.glob(f".{glob.escape(out.name)}.*.{suffix}"))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock, which the system releases when the process dies; False where it cannot be had."""
-    try:
-        import fcntl
-    except ImportError:  # Windows locks no folders
-        yield False
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # it is gone by now, or another user's
-        yield False
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = True
-    except OSError:  # another process has it, or the file system knows no locks
-        held = False
-    try:
-        yield held
-    finally:
-        os.close(handle)
 
 
 def _sync(path: Path) -> None:

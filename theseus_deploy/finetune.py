@@ -79,20 +79,19 @@ def finetune_checkpoint(
     world.join(device)
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    with world.one_by_one():
-        workspace = Workspace.open(out, request, overwrite or reuse)
-    model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
-    scores = lesson.score(model, device, progress, "scoring the predecessor")
-    progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    manifest = Manifest(
-        kind="checkpoint",
-        stage="finetune",
-        config=config.to_json(),
-        parent=checkpoint.parent,
-        data=Source.of(corpus),
-        task=task,
-        parameters=model.num_parameters(),
-        layers=count_layers(model.config),
-        scores={"validation": scores},
-    )
-    return publish(model, lesson, manifest, out, workspace, overwrite or reuse)
+    with Workspace.held(out, request, overwrite or reuse, world) as workspace:
+        model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
+        scores = lesson.score(model, device, progress, "scoring the predecessor")
+        progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+        manifest = Manifest(
+            kind="checkpoint",
+            stage="finetune",
+            config=config.to_json(),
+            parent=checkpoint.parent,
+            data=Source.of(corpus),
+            task=task,
+            parameters=model.num_parameters(),
+            layers=count_layers(model.config),
+            scores={"validation": scores},
+        )
+        return publish(model, lesson, manifest, out, workspace, overwrite or reuse)

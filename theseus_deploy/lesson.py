@@ -18,7 +18,7 @@ from transformers import (
 from theseus_deploy.cache import cached, key_of
 from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
-from theseus_deploy.errors import ConfigError, DataError
+from theseus_deploy.errors import ConfigError, DataError, ModelError
 from theseus_deploy.linear import OneDNNLinear
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array, Task
@@ -111,6 +111,7 @@ def predict(
 
     Raises:
         ConfigError: there are no rows.
+        ModelError: the model answers with what is no number.
     """
     if not len(rows):
         raise ConfigError("there are no rows to score; give a split that holds some")
@@ -136,4 +137,10 @@ def predict(
                     answers.append((row, at_words(tokens, starts[row])))
             tracker.advance(len(chosen))
     of_row = dict(world.gather(answers))
+    broken = sum(not np.isfinite(answer).all() for answer in of_row.values())
+    if broken:
+        raise ModelError(
+            f"the model answers {broken} of {len(rows)} inputs with logits that are no numbers; its weights are "
+            "damaged, or overflowed when it was trained: use another checkpoint"
+        )
     return np.concatenate([of_row[row] for row in range(len(rows))])

@@ -80,7 +80,7 @@ class Recipe:
         import yaml
 
         try:
-            recipe = yaml.safe_load(content)
+            recipe = yaml.load(content, _loader())
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none; brackets without end
             raise ConfigError(f"{where} is no YAML ({' '.join(str(error).split())}); correct it") from error
         if not isinstance(recipe, dict):
@@ -110,6 +110,20 @@ class Recipe:
             exports=_exports(section, recipe.get("export", []), where),
             benchmark=section(BenchmarkConfig, recipe["benchmark"], "benchmark") if "benchmark" in recipe else None,
         )
+
+
+def _loader() -> type:
+    """Return a loader that refuses a key given twice, of which YAML's own would take the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := next((key for place, key in enumerate(keys) if key in keys[:place]), None):
+                raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is there twice", node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def folder_for(ref: str) -> Path:

@@ -111,15 +111,21 @@ def _lineage(artifact: Artifact) -> Check:
     parent = artifact.manifest.parent
     if parent is None:
         return Check("lineage", True, "made from nothing that is recorded")
-    path = find_here(parent.path)
-    if path is None:
-        return Check("lineage", True, f"made from {parent.path}, which is not here to be checked")
-    try:
-        found = fingerprint(path)
-    except ArtifactError as error:
-        return Check("lineage", False, f"made from {parent.path}: {error}")
-    if found != parent.sha256:
-        return Check(
-            "lineage", False, f"made from {parent.path}, which has changed since; make this folder again from it"
-        )
-    return Check("lineage", True, f"made from {parent.path}, unchanged since (sha256 {found[:12]})")
+    problem = ""
+    for place in _places(artifact.path, parent.path):
+        try:
+            if (found := fingerprint(place)) == parent.sha256:
+                return Check("lineage", True, f"made from {parent.path}, unchanged since (sha256 {found[:12]})")
+            problem = f"made from {parent.path}, which has changed since; make this folder again from it"
+        except ArtifactError as error:
+            problem = f"made from {parent.path}: {error}"
+    return Check("lineage", not problem, problem or f"made from {parent.path}, which is not here to be checked")
+
+
+def _places(folder: Path, ref: str) -> Iterator[Path]:
+    """Give the places where a parent may be; a relative path began in a folder that is not recorded."""
+    here = find_here(ref)
+    if here:
+        yield here
+    if not Path(ref).is_absolute():
+        yield from (base / ref for base in folder.resolve().parents if (base / ref).is_dir())

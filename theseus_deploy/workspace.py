@@ -2,12 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theseus_deploy.artifact import Artifact, claim, writable, write_atomically
+from theseus_deploy.artifact import Artifact, claim, locked, writable, write_atomically
+from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ArtifactError
 
 SUFFIX = ".partial"
@@ -45,9 +47,34 @@ class Workspace:
                 )
         with writable(out):
             if path.exists():
-                shutil.rmtree(path)
+                with _alone(path):
+                    shutil.rmtree(path)
             write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
         return cls(path)
+
+    @classmethod
+    @contextmanager
+    def held(
+        cls, out: Path, request: Mapping[str, Any], overwrite: bool, world: World = ALONE
+    ) -> Iterator["Workspace"]:
+        """Open the training that will end in `out`, and keep all but the processes of `world` out of it.
+
+        A training that fails before it has anything to resume from leaves nothing.
+
+        Raises:
+            ArtifactError: as `open`, or another process trains there.
+        """
+        with ExitStack() as until_done:
+            with world.one_by_one():
+                workspace = cls.open(out, request, overwrite)
+                if world.first:
+                    until_done.enter_context(_alone(workspace.path))
+            try:
+                yield workspace
+            except Exception:
+                if world.first and {item.name for item in workspace.path.glob("*")} == {REQUEST}:
+                    workspace.close()
+                raise
 
     @classmethod
     def finished(cls, out: Path, request: Mapping[str, Any], overwrite: bool, reuse: bool) -> Artifact | None:
@@ -99,6 +126,14 @@ def unfinished(path: Path) -> Path | None:
 
 def _beside(out: Path) -> Path:
     return out.with_name(out.name + SUFFIX)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with locked(path) as held:
+        if held is False:
+            raise ArtifactError(f"{path} is where another process trains now; wait for it, or choose another --out")
+        yield
 
 
 def _before(path: Path) -> dict[str, Any] | None:

@@ -153,6 +153,15 @@ def test_a_damaged_model(theseus: Theseus, place: Path, tiny_bert: Path) -> None
     refused(theseus("compress", "bad", "--data", "../data", "--out", "out"), place, "bad", "damaged")
 
 
+def test_a_predecessor_that_answers_with_no_numbers(theseus: Theseus, place: Path, tiny_bert: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    model.classifier.bias.data[0] = float("nan")
+    shutil.copytree(tiny_bert, place / "bad")
+    save_file(model.state_dict(), place / "bad" / "model.safetensors", {"format": "pt"})
+    ran = theseus("compress", "bad", "--data", "../data", "--out", "out", "--quiet")
+    refused(ran, place, "the model answers ", " inputs with logits that are no numbers", "use another checkpoint")
+
+
 def test_a_bundle_is_no_predecessor(theseus: Theseus, place: Path, int8_bundle: Path) -> None:
     ran = theseus("compress", int8_bundle, "--data", "../data", "--out", "out")
     refused(ran, place, "int8-dynamic", "not a checkpoint", "it was made from")

@@ -32,10 +32,16 @@ class Schedule:
         """Place the end of the replacing phase: at a fraction of training, or where k t + b reaches 1.
 
         Raises:
-            ConfigError: with this k the rate would not reach 1 before training ends.
+            ConfigError: the rate would not reach 1 before training ends.
         """
         if k is None:
-            return cls(kind, base_rate, round(replace_until * total_steps))
+            steps = round(replace_until * total_steps)
+            if steps >= total_steps:
+                raise ConfigError(
+                    f"--replace-until {replace_until:g} leaves none of {total_steps} steps at rate 1; lower it, so "
+                    "that the successor is also trained whole"
+                )
+            return cls(kind, base_rate, steps)
         steps = ceil(round((1 - base_rate) / k, 6))
         if steps >= total_steps:
             raise ConfigError(

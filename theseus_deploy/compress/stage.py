@@ -118,33 +118,32 @@ def compress_checkpoint(
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     model = checkpoint.trained()
-    with world.one_by_one():
-        workspace = Workspace.open(out, request, overwrite or reuse)
-    before = lesson.score(model, device, progress, "scoring the predecessor")
-    progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
-    size = sum(weight.nbytes for weight in model.parameters())
-    ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
-    start = choose_start(model, lesson, module_map, device, progress) if config.init == "auto" else None
-    chosen = replace(config, init=start.init) if start else config
-    successor = compress(model, lesson, plan, module_map, chosen, workspace, progress)
-    after = lesson.score(successor, device, progress, "scoring the successor")
-    share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
-    shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
-    progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{shown}")
-    manifest = Manifest(
-        kind="checkpoint",
-        stage="compress",
-        config=config.to_json(),
-        parent=checkpoint.parent,
-        data=Source.of(corpus),
-        task=task,
-        parameters=successor.num_parameters(),
-        layers=module_map.successor_layers,
-        module_map=[list(module) for module in module_map.modules],
-        scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
-        receipt={"ledger": ledger, **({"start": start.to_json()} if start else {})},
-    )
-    return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
+    with Workspace.held(out, request, overwrite or reuse, world) as workspace:
+        before = lesson.score(model, device, progress, "scoring the predecessor")
+        progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
+        size = sum(weight.nbytes for weight in model.parameters())
+        ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
+        start = choose_start(model, lesson, module_map, device, progress) if config.init == "auto" else None
+        chosen = replace(config, init=start.init) if start else config
+        successor = compress(model, lesson, plan, module_map, chosen, workspace, progress)
+        after = lesson.score(successor, device, progress, "scoring the successor")
+        share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
+        shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
+        progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{shown}")
+        manifest = Manifest(
+            kind="checkpoint",
+            stage="compress",
+            config=config.to_json(),
+            parent=checkpoint.parent,
+            data=Source.of(corpus),
+            task=task,
+            parameters=successor.num_parameters(),
+            layers=module_map.successor_layers,
+            module_map=[list(module) for module in module_map.modules],
+            scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
+            receipt={"ledger": ledger, **({"start": start.to_json()} if start else {})},
+        )
+        return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
 
 
 def map_of(config: CompressConfig, layers: int) -> ModuleMap:
