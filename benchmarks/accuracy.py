@@ -36,13 +36,14 @@ from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress, map_of
 from theseus_deploy.compress.start import Start, choose_start
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, Init
-from theseus_deploy.data import Corpus, open_data, tokenise
+from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.machine import this_machine, versions
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
+from theseus_deploy.tokens import tokenise
 from theseus_deploy.training import Plan
 from theseus_deploy.workspace import Workspace
 from theseus_deploy_cli.console import progress as choose_progress

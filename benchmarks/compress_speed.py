@@ -66,13 +66,14 @@ from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import map_of
 from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Precision
-from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.data import open_data
 from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.machine import this_machine, usable_cores, versions
 from theseus_deploy.models import eager_attention, open_checkpoint, quiet
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
+from theseus_deploy.tokens import tokenise
 from theseus_deploy.trainer import EpochSampler, StageTrainer
 from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace

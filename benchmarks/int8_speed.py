@@ -32,7 +32,7 @@ from theseus_deploy.artifact import Artifact, Draft, write_atomically
 from theseus_deploy.benchmark.latency import Shape, measure, summarise
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
-from theseus_deploy.data import Split, open_data
+from theseus_deploy.data import open_data
 from theseus_deploy.export.quantize.calibrate import calibrate, rows_of
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
@@ -43,6 +43,7 @@ from theseus_deploy.manifest import Manifest
 from theseus_deploy.models import open_checkpoint, save_checkpoint
 from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.progress import SILENT
+from theseus_deploy.splits import Split
 
 RESULT = Path(__file__).resolve().parent / "results" / "int8_speed.json"
 SHAPES = (Shape(1, 32), Shape(1, 128), Shape(8, 128))

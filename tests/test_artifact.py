@@ -27,8 +27,9 @@ from theseus_deploy.artifact import (
     write_atomically,
 )
 from theseus_deploy.configs import FinetuneConfig
-from theseus_deploy.data import Corpus, Split
+from theseus_deploy.data import Corpus
 from theseus_deploy.errors import ArtifactError
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 ROOT = Path(__file__).parents[1]

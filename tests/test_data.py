@@ -14,11 +14,13 @@ import pyarrow.parquet
 import pytest
 
 from tests.conftest import make_tokenizer
-from theseus_deploy import data
-from theseus_deploy.data import IGNORED, Corpus, Split, open_data, tokenise
+from theseus_deploy import data, tokens
+from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.errors import DataError
+from theseus_deploy.splits import Split
 from theseus_deploy.tables import Tables
 from theseus_deploy.tasks import Label, Task
+from theseus_deploy.tokens import IGNORED, tokenise
 
 Write = Callable[..., str]
 PAIR = Task("single-label", ("no", "yes"), ("premise", "hypothesis"), "answer")
@@ -574,7 +576,7 @@ def test_rows_are_tokenised_in_parts_that_join(monkeypatch: pytest.MonkeyPatch) 
     split = Split("train", [("good " * row,) for row in range(7)], ["0.5"] * 7)
     task = Task("regression", (), ("text",), "score")
     whole = tokenise(split, task, make_tokenizer(), "ref").to_dict()
-    monkeypatch.setattr(data, "AT_ONCE", 3)
+    monkeypatch.setattr(tokens, "AT_ONCE", 3)
     assert tokenise(split, task, make_tokenizer(), "ref").to_dict() == whole
     assert whole["length"] == [2, 3, 4, 5, 6, 7, 8]
 

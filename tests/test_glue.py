@@ -11,9 +11,10 @@ import yaml
 from theseus_deploy import glue
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.compress.schedule import Schedule
-from theseus_deploy.data import TEXT_COLUMNS, open_data
+from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.pipeline import Recipe, folder_for
+from theseus_deploy.splits import TEXT_COLUMNS
 from theseus_deploy.tasks import KINDS
 from theseus_deploy.training import Plan
 

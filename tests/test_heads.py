@@ -15,10 +15,11 @@ from tests.conftest import BAD, FILLER, GOOD
 from theseus_deploy.cache import cache_folder
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
-from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.data import open_data
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.lesson import predict
 from theseus_deploy.models import open_checkpoint
+from theseus_deploy.tokens import tokenise
 
 TAUGHT = FinetuneConfig(max_steps=200, lr=3e-3, batch_size=16, precision="fp32", threads=1)
 SHORT = CompressConfig(max_steps=40, lr=1e-3, batch_size=16, precision="fp32", threads=1)

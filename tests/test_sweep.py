@@ -15,10 +15,11 @@ from theseus_deploy.compress.families import FAMILIES as COMPRESSIBLE
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig
-from theseus_deploy.data import open_data, tokenise
+from theseus_deploy.data import open_data
 from theseus_deploy.lesson import predict
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.tasks import KINDS
+from theseus_deploy.tokens import tokenise
 
 LAYERS = 4
 ARCHITECTURES = [name for name in FAMILIES if name not in ("xlm-roberta", "camembert", "electra")]  # RoBERTa's, BERT's

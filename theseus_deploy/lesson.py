@@ -16,12 +16,13 @@ from transformers import (
 )
 
 from theseus_deploy.cache import cached, key_of
-from theseus_deploy.data import Split, tokenise
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, DataError, ModelError
 from theseus_deploy.linear import OneDNNLinear
 from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Array, Task
+from theseus_deploy.tokens import tokenise
 from theseus_deploy.words import at_words
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from theseus_deploy.benchmark.latency import Shape, measure, summarise
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.data import Split
 from theseus_deploy.export.quantize.tournament import Racer, Speed
 from theseus_deploy.machine import usable_cores
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 
 SHAPE = Shape(1, "data")  # what production pays, tokenisation included, as in the benchmark's first shape
 

@@ -6,9 +6,9 @@ import pytest
 
 from theseus_deploy.benchmark.accuracy import Answers, logits_of, loyalty
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.data import Split
 from theseus_deploy.errors import ModelError
 from theseus_deploy.progress import SILENT
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 CLASSES = Task("single-label", ("no", "yes"), ("text",), "label")

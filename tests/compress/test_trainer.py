@@ -23,11 +23,11 @@ from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import compress
 from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, Method, Thaw, TrainingConfig
-from theseus_deploy.data import Split
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import DataError, TrainingError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 from theseus_deploy.trainer import EpochSampler
 from theseus_deploy.training import Plan, train

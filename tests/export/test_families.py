@@ -12,7 +12,6 @@ from tests.export.graphs import DYNAMIC, LEVELS, STATIC, answers, optimised, ran
 from tests.families import FAMILIES, LABELS, SENTENCES, save_tiny
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import ExportConfig
-from theseus_deploy.data import Split, tokenise
 from theseus_deploy.export.parity import MIXED
 from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
 from theseus_deploy.export.quantize.int8 import to_int8
@@ -21,6 +20,8 @@ from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.lesson import predict
 from theseus_deploy.models import open_checkpoint
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.splits import Split
+from theseus_deploy.tokens import tokenise
 from theseus_deploy.verify import verify
 
 FAST = [("bert", "tokens"), ("roberta", "single-label"), ("deberta-v2", "tokens"), ("modernbert", "tokens")]

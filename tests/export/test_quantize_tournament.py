@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import make_rows
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
-from theseus_deploy.data import Split
 from theseus_deploy.errors import ArtifactError, ConfigError, ModelError
 from theseus_deploy.export.quantize import choose
 from theseus_deploy.export.quantize.sensitivity import Budget
@@ -19,6 +18,7 @@ from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.progress import SILENT
 from theseus_deploy.race import race
+from theseus_deploy.splits import Split
 from theseus_deploy.verify import verify
 from theseus_deploy_cli import console
 

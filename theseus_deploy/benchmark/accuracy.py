@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Loyalty
-from theseus_deploy.data import Split
 from theseus_deploy.errors import ModelError
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Array, Reference, Task
 
 BATCH = 32

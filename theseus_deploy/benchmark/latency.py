@@ -16,8 +16,8 @@ from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Latency, Paced, Ratio
 from theseus_deploy.benchmark.stats import Array, Estimate, median_ratio, quantile_ratio
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.data import Split
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 
 MEDIAN = 0.5
 NARROW = 0.03  # a ratio is known well enough when its interval reaches no further than this share of it

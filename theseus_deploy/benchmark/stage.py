@@ -20,10 +20,11 @@ from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Latency,
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.benchmark.trial import Measured, Trial
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.data import Corpus, Split, open_data
+from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Reference, Task
 
 

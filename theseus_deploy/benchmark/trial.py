@@ -13,8 +13,8 @@ from theseus_deploy.benchmark.noise import neighbours, snapshot
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Paced
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.data import Split
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Array
 
 PACED_SHARE = 0.1  # of the time for all timing: how fast a process is that has pauses

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from theseus_deploy.cache import cached, key_of
 from theseus_deploy.compress.trainer import TheseusTrainer
-from theseus_deploy.data import IGNORED
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import Progress
+from theseus_deploy.tokens import IGNORED
 from theseus_deploy.trainer import StageTrainer
 
 TEACHER = "teacher_logits"

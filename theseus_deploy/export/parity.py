@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.data import first_tokens
 from theseus_deploy.errors import ExportError
 from theseus_deploy.export.onnx import input_names
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
+from theseus_deploy.tokens import first_tokens
 from theseus_deploy.words import at_words
 
 if TYPE_CHECKING:

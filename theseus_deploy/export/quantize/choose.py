@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig, Quantize
-from theseus_deploy.data import Corpus, Split
+from theseus_deploy.data import Corpus
 from theseus_deploy.errors import ConfigError
 from theseus_deploy.export.quantize.calibrate import ROWS, Ranges, calibrate, rows_of
 from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
@@ -18,6 +18,7 @@ from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
 from theseus_deploy.export.quantize.tournament import FP32, Timer, compete
 from theseus_deploy.machine import this_machine, usable_cores
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 PRECISION: Mapping[str, str] = {"dynamic": "int8-dynamic", "static": "int8-static", "fp16": FP16}

@@ -10,7 +10,6 @@ from typing import Any
 
 from theseus_deploy.artifact import Draft
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.data import Split
 from theseus_deploy.errors import ExportError, ModelError
 from theseus_deploy.export.quantize.calibrate import Ranges
 from theseus_deploy.export.quantize.graph import open_graph
@@ -20,6 +19,7 @@ from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
 from theseus_deploy.manifest import Manifest
 from theseus_deploy.predictor import SESSION
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 FP32 = "fp32"
