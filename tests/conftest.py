@@ -56,7 +56,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_bert(
-    layers: int = 4, labels: int = 2, dropout: float = 0.1, spread: float = 0.2
+    layers: int = 4, labels: int = 2, dropout: float = 0.1, spread: float = 0.2, positions: int = 64
 ) -> BertForSequenceClassification:
     """A BERT of random weights, 32 wide, whose head has been 'trained' in that it is saved with it."""
     torch.manual_seed(layers)
@@ -64,7 +64,7 @@ def make_bert(
         BertConfig(
             vocab_size=len(SPECIAL) + len(GOOD) + len(BAD) + len(FILLER),
             hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=64,
-            max_position_embeddings=64, num_labels=labels, hidden_dropout_prob=dropout,
+            max_position_embeddings=positions, num_labels=labels, hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout, initializer_range=spread,
             id2label={0: "negative", 1: "positive"} if labels == 2 else {i: f"class{i}" for i in range(labels)},
         )

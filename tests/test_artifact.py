@@ -23,6 +23,7 @@ from theseus_deploy.artifact import (
     Source,
     claim,
     fingerprint,
+    locked,
     scratch,
     write_atomically,
 )
@@ -275,6 +276,26 @@ def test_what_nobody_keeps_goes_with_the_next_process_at_the_latest(
     assert names(tmp_path) == [living]  # killed
     with scratch() as place:
         assert names(tmp_path) == [place.name]
+    assert names(tmp_path) == []
+
+
+def test_a_draft_that_is_swept_before_it_has_its_lock_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may come between the making of a folder and its lock, and take it for a dead one's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    swept: list[Path] = []
+
+    def late(folder: Path) -> Any:
+        if not swept:
+            swept.append(folder)
+            folder.rmdir()
+        return locked(folder)
+
+    monkeypatch.setattr("theseus_deploy.artifact.locked", late)
+    with scratch() as place:
+        assert place.is_dir()
+        assert place != swept[0]
     assert names(tmp_path) == []
 
 

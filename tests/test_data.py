@@ -90,7 +90,10 @@ def test_the_columns_of_the_models_task_come_first(write: Write) -> None:
     data = write("text,label,sentence1,sentence2,answer,query", "1,2,3,4,5,6")
     corpus = open_data(data, task=PAIR.reading(("query", "text"), "answer"))
     assert (corpus.text, corpus.label) == (("query", "text"), "answer")
-    assert open_data(data, ("text",), "label", PAIR).splits["train"].labels == ["2"]
+    assert open_data(data, ("text", "query"), "label", PAIR).splits["train"].labels == ["2"]
+    for asked, other in ((("text",), "text"), (None, "text")):
+        with pytest.raises(DataError, match=rf"{other} would be an input, .* trained on 2 texts each \(premise, "):
+            open_data(data if asked else write("text,label", "a,b"), asked, "label", PAIR)
 
 
 def test_a_task_without_columns_of_its_own_leaves_them_to_be_found(write: Write) -> None:
@@ -151,6 +154,50 @@ def test_a_label_that_json_has_not_is_refused_at_its_row(tmp_path: Path, hole: s
     assert "row 2: the label 'label' is empty" in refuse(str(path))
     path.write_text('{"text": "a", "label": 1}\n{"text": "b"}\n')
     assert "row 2: the label 'label' is empty" in refuse(str(path))
+
+
+@pytest.mark.parametrize("hole", ['"text": null', '"txt": "b"', '"text": NaN'])
+def test_a_text_that_is_missing_is_refused_at_its_row_and_an_empty_one_is_not(tmp_path: Path, hole: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "", "label": 1}\n{' + hole + ', "label": 0}\n')
+    assert "(train), row 2: the text 'text' is missing; fill it in, or remove the row" in refuse(str(path))
+
+
+@pytest.mark.parametrize(
+    ("rows", "row", "column"),
+    [
+        ([{"tokens": ["a", "b"], "tags": ["O", "O"]}, {"tokens": ["a", None], "tags": ["O", "O"]}], 2, "tokens"),
+        ([{"tokens": ["a", "b"], "tags": ["O", None]}, {"tokens": ["b"], "tags": ["O"]}], 1, "tags"),
+        ([{"text": "a", "label": ["x", None]}, {"text": "b", "label": ["y"]}], 1, "label"),
+        ([{"text": "a", "label": [["x"]]}, {"text": "b", "label": ["y"]}], 1, "label"),
+    ],
+)
+def test_a_hole_in_a_list_is_refused_at_its_row(tmp_path: Path, rows: list, row: int, column: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    assert f"row {row}: the list in '{column}' holds what is neither a word nor a number; correct it" in refuse(
+        str(path)
+    )
+
+
+@pytest.mark.parametrize("labels", [("1.0", "2.0", "3.0"), ("1", "2", "3")])
+def test_a_whole_number_is_one_label_however_a_file_spells_it(write: Write, labels: tuple[str, ...]) -> None:
+    write("text,label", *(f"a,{label}" for label in labels), name="both/train.csv")
+    write("text,label", "a,2", "b,1.0", name="both/validation.csv")
+    folder = write("text,label", "a,3.0", "b,1", name="both/test.csv").rpartition("/")[0]
+    for task in (None, Task("single-label", labels, ("text",), "label")):
+        splits = open_data(folder, task=task).splits
+        assert splits["train"].labels == list(labels)
+        assert splits["validation"].labels == [labels[1], labels[0]]
+        assert splits["test"].labels == [labels[2], labels[0]]
+    places = open_data(write("text,label", "a,0", "b,2"), task=Task("single-label", labels, ("text",), "label"))
+    assert places.splits["train"].labels == (["0", "2"] if "." in labels[0] else ["1", "3"])
+
+
+def test_a_line_of_brackets_without_end_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "label": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    assert "line 1 is no JSON" in refuse(str(path))
 
 
 def test_text_is_kept_and_labels_lose_their_margins(write: Write) -> None:

@@ -139,6 +139,13 @@ def test_nothing_is_answered_with_nothing(predictor: Predictor) -> None:
     assert predictor.logits([]).shape == (0, 2)
 
 
+def test_one_text_alone_is_no_list_of_letters(predictor: Predictor) -> None:
+    with pytest.raises(
+        DataError, match=r"one text was given, and a list of them is taken; put it in brackets: \[text\]"
+    ):
+        predictor.predict("good film")
+
+
 def test_it_may_be_shared_by_threads(predictor: Predictor) -> None:
     expected = predictor.logits(TEXTS)
     questions = [TEXTS[start:] for start in range(24)]

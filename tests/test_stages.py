@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.conftest import BAD, FILLER, GOOD, write_csv
@@ -20,6 +21,7 @@ from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
 from theseus_deploy.errors import ArtifactError, ConfigError
 from theseus_deploy.finetune import finetune_checkpoint
+from theseus_deploy.progress import SILENT, Silent
 
 CONTRACT = {
     "schema", "kind", "stage", "config", "parent", "task", "files", "parameters", "layers", "precision", "module_map",
@@ -114,6 +116,29 @@ def test_compress_writes_an_ordinary_folder_that_says_where_it_comes_from(
     assert (model.config.num_hidden_layers, model.num_parameters()) == (2, artifact.manifest.parameters)
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("the good film")["input_ids"][0] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("method", ["theseus+distill", "truncate"])
+def test_a_stage_takes_the_threads_it_was_given_from_its_first_answer_on(
+    tiny_bert: Path, corpus: Path, tmp_path: Path, method: Any
+) -> None:
+    seen = {}
+
+    class Listener(Silent):
+        def track(self, title: str, total: int) -> Any:
+            seen[title] = torch.get_num_threads()
+            return SILENT.track(title, total)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        config = replace(SHORT, threads=1, method=method)
+        compress_checkpoint(str(tiny_bert), str(corpus), tmp_path / "out", config, progress=Listener())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert {"scoring the predecessor", "training", "scoring the successor"} <= seen.keys()
+    assert set(seen.values()) == {1}
 
 
 def test_what_was_asked_before_is_reused_and_anything_else_is_not(

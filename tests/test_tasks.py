@@ -179,6 +179,7 @@ def test_every_metric_that_may_decide_is_among_the_metrics(kind: str) -> None:
 def test_the_metric_that_decides_is_the_data_sets_where_the_task_has_it() -> None:
     assert MOODS.reading(("a",), "b", "matthews").primary == "matthews"
     assert MOODS.reading(("a",), "b", "pearson").primary == "accuracy"
+    assert MOODS.judged_by("macro_f1").reading(("a",), "b", "matthews").primary == "macro_f1"  # it was chosen
     assert Task.infer(["0", "1"], ("a",), "b", 8, "regression", metric="f1").primary == "pearson"
 
 

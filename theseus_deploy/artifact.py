@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from theseus_deploy.data import Corpus
 
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
-           "locked", "scratch", "writable", "write_atomically"]  # fmt: skip
+           "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
@@ -109,7 +109,7 @@ class Artifact:
                 problems.append(f"{name} is missing")
             elif (size := (self.path / name).stat().st_size) != facts["bytes"]:
                 problems.append(f"{name} has {size} bytes, not {facts['bytes']}")
-            elif _sha256(self.path / name) != facts["sha256"]:
+            elif sha256_of(self.path / name) != facts["sha256"]:
                 problems.append(f"{name} was changed (another sha256)")
         return problems
 
@@ -144,7 +144,7 @@ class Draft:
         for path in _files(self.path):
             path.chmod(0o644)  # some writers leave files that only their owner can read
         files = {
-            path.relative_to(self.path).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            path.relative_to(self.path).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in _files(self.path)
         }
         content = {**manifest.to_json(), "files": files}
@@ -229,16 +229,25 @@ def fingerprint(folder: Path) -> str:
     """Hash the content of a model folder, ours or anybody's: the parent hash that a manifest keeps."""
     if Artifact.exists(folder):
         return Artifact.open(folder).sha256
-    return _hash_of_hashes({path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)})
+    return _hash_of_hashes({path.relative_to(folder).as_posix(): sha256_of(path) for path in _files(folder)})
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write a text file so that it is there whole or not at all, whatever happens meanwhile."""
+    """Write a text file so that it is there whole or not at all, whatever happens meanwhile.
+
+    Of a name that is no UTF-8, the bytes that are none are escaped as JSON does it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -282,12 +291,15 @@ def _is_whole(folder: Path) -> bool:
 def _draft_beside(out: Path) -> Iterator[Path]:
     """Give a locked folder beside `out` that goes with its process; the next one removes what a killed one left."""
     _sweep(out)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        with locked(folder):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        try:
+            with locked(folder) as held:
+                if held is not False and folder.exists():  # else another process swept it before it had its lock
+                    yield folder
+                    return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(out: Path) -> None:
@@ -314,11 +326,6 @@ def _sync(path: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash_of_hashes(hashes: Mapping[str, str]) -> str:

@@ -321,7 +321,7 @@ class PlanConfig(Checked):
     wait or the first of them has waited for the window, and spends the overhead on them beside what was measured.
     `network_ms` is what an input's way to the server and back adds to its latency, and keeps no server busy.
     `arrivals` is `poisson`, or a file of time stamps to replay, at their own rate without `qps`. `price_per_hour` is
-    that of the whole machine which the report was made on.
+    that of all the cores which the report's programs might use.
     """
 
     p99_ms: float

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_
 from theseus_deploy.tables import read_tables
 from theseus_deploy.tasks import Label, Task, are_fractions
 
+WHOLE = re.compile(r"-?\d+(\.0)?")  # a number that pandas may have written as a fraction
 HELD_OUT = 0.1  # the share of train that stands in for a validation split that is not there
 
 
@@ -118,6 +120,8 @@ def open_data(
     if len({split.words for split in splits.values()}) > 1:
         tagged = ", ".join(name for name, split in splits.items() if split.words)
         raise DataError(f"{ref} has a tag for every word in {tagged} only; give all splits the same form")
+    if kind != "regression":
+        splits = _spelled_alike(splits, task.labels if task else ())
     label = ",".join(labels)
     names = labels if len(labels) > 1 else tables.names.get(label, ())
     if kind in ("auto", "multi-label") and (width := _width(splits.values())):
@@ -138,6 +142,22 @@ def open_data(
     return Corpus(ref, text, label, splits, tables.one_file, names, tables.metrics.get(label, ""))
 
 
+def _spelled_alike(splits: dict[str, Split], known: Collection[str]) -> dict[str, Split]:
+    """Spell labels that are numbers as the model does, or else as train does: pandas makes 1.0 of 1 in some files."""
+    first = next(iter(splits.values()))
+    known = known or first.names
+    numbers = {name.removesuffix(".0"): name for name in known if WHOLE.fullmatch(name)}
+    found = {}
+    for name, split in splits.items():
+        others = {
+            label: numbers.get(label.removesuffix(".0")) if WHOLE.fullmatch(label) else None
+            for label in split.names - set(known)
+        }
+        spelled = {label: other for label, other in others.items() if other is not None}
+        found[name] = split.renamed(spelled) if spelled and len(spelled) == len(others) else split
+    return found
+
+
 def _are_places(labels: tuple[str, ...], names: tuple[str, ...]) -> bool:
     """Tell whether a model's labels, as transformers calls them where nobody does, stand for the places of `names`."""
     unnamed = all(label in (f"LABEL_{place}", str(place)) for place, label in enumerate(labels))
@@ -152,8 +172,7 @@ def _are_numbers(labels: tuple[str, ...], splits: Iterable[Split]) -> bool:
     places = {str(place) for place in range(len(labels))}
     if places.isdisjoint(labels):
         return False
-    given = (label for split in splits for label in split.labels)
-    found = {name for label in given for name in ((label,) if isinstance(label, str) else label)}
+    found = set[str]().union(*(split.names for split in splits))
     return not found <= set(labels) and found <= places
 
 

@@ -8,7 +8,7 @@ from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.models import open_checkpoint, torch_device
+from theseus_deploy.models import open_checkpoint, torch_device, torch_threads
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
 from theseus_deploy.workspace import Workspace
@@ -79,7 +79,8 @@ def finetune_checkpoint(
     world.join(device)
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    with Workspace.held(out, request, overwrite or reuse, world) as workspace:
+    held = Workspace.held(out, request, overwrite or reuse, world)
+    with torch_threads(config.threads), held as workspace:
         model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
         scores = lesson.score(model, device, progress, "scoring the predecessor")
         progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))

@@ -356,6 +356,19 @@ def torch_device(asked: str) -> "torch.device":
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+@contextmanager
+def torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _locate(ref: str) -> Path:
     if ref in builtin.MODELS:
         return builtin.MODELS[ref]()

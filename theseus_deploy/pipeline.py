@@ -238,17 +238,18 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
     Raises:
         TheseusError: as `benchmark.stage.benchmark`, and what keeps the baseline from being exported.
     """
-    from theseus_deploy.benchmark.contender import lacks_reference
+    from theseus_deploy.benchmark.contender import missing_reference
     from theseus_deploy.export.stage import export_checkpoint
 
     baseline, config = asked.baseline, asked.config
-    if not lacks_reference(asked.candidates, baseline, config):
+    length = missing_reference(asked.candidates, baseline, config)
+    if length is None:
         return asked.run(progress)
     asked.check()
     progress.say(f"Exporting {baseline} to fp32 ONNX: what a runtime gains is not what compression gains")
     with scratch() as place:
         folder = place / f"{Path(baseline).resolve().name}-onnx-fp32"
-        wanted = ExportConfig(seed=config.seed, threads=config.threads)
+        wanted = ExportConfig(seed=config.seed, threads=config.threads, max_length=length)
         try:
             export_checkpoint(baseline, folder, wanted, progress=progress)
         except ExportError as error:

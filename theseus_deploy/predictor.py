@@ -144,6 +144,8 @@ class Predictor:
         return [question.items(row) for question, row in zip(questions, logits, strict=True)]
 
     def _read(self, texts: Sequence[Text]) -> list[Question]:
+        if isinstance(texts, str):
+            raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
         if self.task.tags_words:
             return self._read_words(texts)
         inputs = [(text,) if isinstance(text, str) else tuple(text) for text in texts]

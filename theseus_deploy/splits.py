@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from theseus_deploy.errors import DataError
-from theseus_deploy.tables import Table, Tables
+from theseus_deploy.tables import MISSING, Table, Tables
 from theseus_deploy.tasks import Label, Task
 
 TEXT_COLUMNS = (
@@ -49,6 +49,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def names(self) -> set[str]:
+        """Return every label that some row has."""
+        return {name for label in self.labels for name in ((label,) if isinstance(label, str) else label)}
 
     def take(self, rows: list[int], name: str) -> "Split":
         """Return the rows asked for, as a split of its own."""
@@ -94,6 +99,11 @@ def find_columns(
             raise DataError(f"{ref} has no column known to hold text (columns: {shown}); name it with --text")
     if not 1 <= len(text) <= 2:
         raise DataError(f"--text names {len(text)} columns; an input is one text or a pair: name 1 or 2")
+    if task and task.text and len(text) != len(task.text):
+        raise DataError(
+            f"{ref}: {' and '.join(text)} would be an input, and the model was trained on {len(task.text)} texts each "
+            f"({', '.join(task.text)}); name as many with --text"
+        )
     if label is not None:
         labels = _label_columns(label, names)
     else:
@@ -140,7 +150,7 @@ def read_split(ref: str, name: str, table: Table, text: tuple[str, ...], columns
     where, label = f"{ref} ({name})", ",".join(columns)
     if not table[text[0]]:
         raise DataError(f"{where} is empty; at least 1 row is needed: add rows, or remove the file")
-    lists = [_lists(table[column]) for column in text]
+    lists = [_lists(where, column, table[column]) for column in text]
     words = [row or () for row in lists[0]] if len(text) == 1 and lists[0] else None
     if kind == "tokens" and words is None:
         raise DataError(f"{where}: {text[0]!r} holds no lists of words, and the model tags words; name it with --text")
@@ -149,6 +159,9 @@ def read_split(ref: str, name: str, table: Table, text: tuple[str, ...], columns
     if words and (kind == "tokens" or tagged):
         _check_tags(where, words, labels, text[0], label)
         return Split(name, words, labels, words=True)
+    for column, found in zip(text, lists, strict=True):
+        if found is None and (row := next((row for row, cell in enumerate(table[column], 1) if cell is MISSING), None)):
+            raise DataError(f"{where}, row {row}: the text {column!r} is missing; fill it in, or remove the row")
     joined = [
         [" ".join(row or ()) for row in found] if found else table[column]
         for column, found in zip(text, lists, strict=True)
@@ -169,7 +182,7 @@ def _check_tags(where: str, words: list[tuple[str, ...]], labels: list[Label], t
 
 
 def _labels(where: str, values: list[str], label: str, kind: str) -> list[Label]:
-    found: Sequence[Label | None] = _lists(values) or [value.strip() for value in values]
+    found: Sequence[Label | None] = _lists(where, label, values) or [value.strip() for value in values]
     labels: list[Label] = []
     for row, (value, cell) in enumerate(zip(found, values, strict=True), start=1):
         missing = value is None or (isinstance(value, str) and value.casefold() in NO_LABEL)
@@ -196,18 +209,26 @@ def _flagged(where: str, table: Table, columns: tuple[str, ...]) -> list[Label]:
     ]
 
 
-def _lists(values: list[str]) -> list[tuple[str, ...] | None] | None:
-    """Read cells that hold lists, None for an empty one; None for all if any is no list of words or numbers."""
-    lists = []
-    for value in values:
+def _lists(where: str, column: str, values: list[str]) -> list[tuple[str, ...] | None] | None:
+    """Read cells that hold lists, None for an empty one; None for all if any is no list."""
+    lists: list[tuple[str, ...] | None] = []
+    holes = []
+    for row, value in enumerate(values, start=1):
         found = _list(value)
         if found is None and value.strip().casefold() not in NO_LABEL:
             return None
-        lists.append(found)
-    return lists if any(found is not None for found in lists) else None
+        if found is not None and not all(isinstance(item, (str, int, float)) for item in found):
+            holes.append(row)
+            continue
+        lists.append(found and tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in found))
+    if holes and any(lists):
+        raise DataError(
+            f"{where}, row {holes[0]}: the list in {column!r} holds what is neither a word nor a number; correct it"
+        )
+    return lists if not holes and any(found is not None for found in lists) else None
 
 
-def _list(value: str) -> tuple[str, ...] | None:
+def _list(value: str) -> tuple[Any, ...] | None:
     """Read a list as JSON writes it, or as Python and numpy do, whose way is how pandas puts a list into a csv."""
     if not (value.startswith("[") and value.endswith("]")):
         return None
@@ -218,9 +239,7 @@ def _list(value: str) -> tuple[str, ...] | None:
             items = [_literal(item) for item in PYTHON_ITEM.findall(value[1:-1])]
         except (ValueError, SyntaxError):
             return None
-    if not all(isinstance(item, (str, int, float)) for item in items):
-        return None
-    return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
+    return tuple(items)
 
 
 def _literal(item: str) -> Any:

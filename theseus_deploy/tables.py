@@ -15,7 +15,15 @@ from theseus_deploy.errors import DataError, suggest
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
+class Missing(str):
+    """A cell that is not there: an empty one to most, and told apart from it by those who must."""
+
+    __slots__ = ()
+
+
 Table = dict[str, list[str]]
+MISSING = Missing()
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -99,7 +107,11 @@ def _read_file(path: Path) -> Table:
         return reader(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it with `iconv -t utf-8`") from error
-    except (ValueError, OSError) as error:  # what pyarrow, json and we raise for what cannot be parsed
+    except (
+        ValueError,
+        OSError,
+        NotImplementedError,
+    ) as error:  # what pyarrow, json and we raise for what cannot be parsed
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; correct the file") from error
 
 
@@ -158,7 +170,7 @@ def _read_jsonl(path: Path) -> Table:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number} is no JSON ({error})") from error
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is no JSON object")
@@ -288,7 +300,7 @@ def _named(value: Any, names: list[str]) -> Any:
 
 def _as_text(value: Any) -> str:
     if value is None or value != value:  # NaN: how pandas writes that there is nothing
-        return ""
+        return MISSING
     if isinstance(value, bytes):
         return value.decode()
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, JSON_TYPES) else str(value)

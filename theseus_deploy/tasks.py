@@ -142,8 +142,9 @@ class Task:
         return agreed
 
     def reading(self, text: tuple[str, ...], label: str, metric: str = "") -> "Task":
-        """Return this task on other data: its columns, and the metric it is usually judged by, if any."""
-        return replace(self, text=text, label=label, metric=metric or self.metric)
+        """Return this task on other data: its columns, and the metric that is usual there, unless one was chosen."""
+        chosen = self.metric if self.metric != self.facts.primary else ""
+        return replace(self, text=text, label=label, metric=chosen or metric or self.metric)
 
     def judged_by(self, metric: str | None) -> "Task":
         """Return this task with another metric that decides, if one is given.

@@ -73,6 +73,23 @@ class StageTrainer(Trainer):
         with PackedDropout() if self.dropout and self.args.device.type == "cpu" else nullcontext():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
+    @property
+    def best_checkpoint(self) -> Path | None:
+        """Return the checkpoint of the best evaluation, None if there was none or it is gone.
+
+        It is found by its step: the path in the state is that of a run which may have been started elsewhere.
+        """
+        step = self.state.best_global_step
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{step}"
+        return folder if step and (folder / WEIGHTS).is_file() else None
+
+    def recall_best(self) -> None:
+        """Put right what a resumed state says of the best; of one whose checkpoint is gone, nothing is remembered."""
+        if best := self.best_checkpoint:
+            self.state.best_model_checkpoint = str(best)
+        else:
+            self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
+
     def hold_still(self) -> None:
         """Have the model compute as it does in evaluation, of which its gradients know nothing."""
         self.network.train(False)
@@ -170,6 +187,7 @@ class Conductor(TrainerCallback):
         if rank := self.trainer.lesson.world.rank:
             torch.manual_seed(args.seed + 1_000_003 * rank)
         self.began = True
+        self.trainer.recall_best()
         self.tracker.advance(state.global_step)
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):

@@ -19,7 +19,15 @@ from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, suggest
 from theseus_deploy.lesson import HALF, Lesson
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import FP32_ONLY, as_disk_error, eager_attention, quiet, save_checkpoint, torch_device
+from theseus_deploy.models import (
+    FP32_ONLY,
+    as_disk_error,
+    eager_attention,
+    quiet,
+    save_checkpoint,
+    torch_device,
+    torch_threads,
+)
 from theseus_deploy.progress import Progress
 from theseus_deploy.trainer import Conductor, StageTrainer
 from theseus_deploy.workspace import LOG, Workspace, step_of
@@ -72,8 +80,6 @@ def train(
     Raises:
         TrainingError: the loss is no number, or the disk is full; the last checkpoint is kept.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
     trainer = make(
         model=model,
         args=_arguments(model, config, plan, workspace, round(warmup * plan.steps), decay_from, lesson, progress),
@@ -90,16 +96,19 @@ def train(
     conductor: Conductor | None = None
     try:
         plain = eager_attention(model) if trainer.args.device.type == "cpu" else nullcontext()
-        with quiet(), plain, progress.track("training", plan.steps) as tracker:
+        with quiet(), plain, torch_threads(config.threads), progress.track("training", plan.steps) as tracker:
             conductor = Conductor(trainer, tracker)
             trainer.add_callback(conductor)
             if resume and step_of(resume) >= plan.steps:  # all that is missing is the result
                 trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
+                trainer.recall_best()
                 trainer._load_from_checkpoint(str(resume))
             else:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:
             _write_log(trainer, workspace)
+        if best := trainer.best_checkpoint:
+            trainer._load_from_checkpoint(str(best))
     except Exception as error:
         if resume and conductor and (not conductor.began or isinstance(error, UnpicklingError)):
             raise _as_damage(error, resume, workspace) from error
@@ -107,8 +116,6 @@ def train(
     stopped = trainer.state.global_step
     if stopped < plan.steps:
         progress.say(f"stopped at step {stopped}: {config.patience} evaluations in a row were no better")
-    if trainer.state.best_model_checkpoint:
-        trainer._load_from_checkpoint(trainer.state.best_model_checkpoint)
     return trainer
 
 

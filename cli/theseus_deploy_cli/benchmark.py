@@ -33,7 +33,9 @@ def command(
     ] = ",".join(map(str, BenchmarkConfig.threads_sweep)),
     price_per_hour: Annotated[
         float | None,
-        typer.Option(help="What this machine costs an hour: the cost of a million inputs follows."),
+        typer.Option(
+            help="What the cores that this program may use cost an hour: the cost of a million inputs follows."
+        ),
     ] = BenchmarkConfig.price_per_hour,
     runtime: Annotated[
         Runtime, typer.Option(help="auto: torch for checkpoints, onnxruntime for bundles.")

@@ -24,7 +24,8 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Texts to check the graph on, built-in ones without it; static is calibrated on them.", metavar="DATA"
+            help="Texts and labels to check the graph on, built-in texts without it; static is calibrated on them.",
+            metavar="DATA",
         ),
     ] = None,
     text: opt.Text = None,

@@ -24,7 +24,7 @@ def command(
     ] = PlanConfig.arrivals,
     price_per_hour: Annotated[
         float | None,
-        typer.Option(help="What the whole machine that was measured costs an hour; a core costs its share."),
+        typer.Option(help="What all cores that the benchmark might use cost an hour; one of them costs its share."),
     ] = PlanConfig.price_per_hour,
     max_batch: Annotated[
         int | None,

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from theseus_deploy.benchmark.accuracy import Answers, logits_of, loyalty
+from theseus_deploy.benchmark.certainty import agreement_estimate
 from theseus_deploy.benchmark.process import Worker
+from theseus_deploy.benchmark.report import Loyalty
 from theseus_deploy.errors import ModelError
 from theseus_deploy.progress import SILENT
 from theseus_deploy.splits import Split
@@ -58,6 +60,17 @@ def test_words_are_items() -> None:
     found = loyalty(TAGS, other, tags)
     assert found is not None
     assert (found.label, found.probability) == pytest.approx((0.8, 0.8))
+
+
+def test_words_that_were_cut_off_for_both_agree_on_nothing() -> None:
+    seen, cut = np.eye(3)[[0, 1, 2, 0, 0]] * 80, np.zeros((95, 3))
+    other = np.eye(3)[[0, 1, 2, 0, 1]] * 80
+    found = loyalty(TAGS, np.concatenate([other, cut]), np.concatenate([seen, cut]))
+    assert found is not None
+    assert (found.label, found.probability) == pytest.approx((0.8, 0.8))
+    ours, theirs = (Answers(TAGS, [[0] * 10] * 10, np.concatenate([logits, cut])) for logits in (other, seen))
+    assert agreement_estimate(ours, theirs, seed=1).value == 0.8
+    assert loyalty(TAGS, cut, cut) == Loyalty(1.0, 1.0)
 
 
 def test_what_is_counted_of_words_is_added_up_for_each_input() -> None:

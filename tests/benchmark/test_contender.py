@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from tests.conftest import make_bert
-from theseus_deploy.benchmark.contender import lacks_reference, line_up
+from theseus_deploy.benchmark.contender import line_up, missing_reference
 from theseus_deploy.benchmark.cuda import CudaGraph
-from theseus_deploy.configs import BenchmarkConfig
+from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.machine import Machine, this_machine
 
 AUTO = BenchmarkConfig()
@@ -81,14 +82,46 @@ def test_a_reference_is_the_baseline_beside_bundles(
     tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, successor: Path, successor_bundle: Path
 ) -> None:
     base = str(tiny_bert)
-    assert lacks_reference([str(int8_bundle)], base, AUTO)
-    assert lacks_reference([str(successor_bundle)], base, AUTO)
-    assert not lacks_reference([str(int8_bundle), str(fp32_bundle)], base, AUTO)
-    assert not lacks_reference([str(successor)], base, AUTO)
-    assert not lacks_reference([str(int8_bundle)], str(fp32_bundle), AUTO)
-    assert not lacks_reference([str(int8_bundle)], base, BenchmarkConfig(reference=False))
+    assert missing_reference([str(int8_bundle)], base, AUTO)
+    assert missing_reference([str(successor_bundle)], base, AUTO)
+    assert missing_reference([str(int8_bundle), str(fp32_bundle)], base, AUTO) is None
+    assert missing_reference([str(successor)], base, AUTO) is None
+    assert missing_reference([str(int8_bundle)], str(fp32_bundle), AUTO) is None
+    assert missing_reference([str(int8_bundle)], base, BenchmarkConfig(reference=False)) is None
     found = line_up(base, [str(int8_bundle)], AUTO, [str(fp32_bundle)])
     assert [one.role for one in found] == ["candidate", "candidate", "reference"]
+
+
+def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, fp32_bundle: Path, tmp_path: Path) -> None:
+    config = ExportConfig(max_length=16, quantize="dynamic")
+    short = export_checkpoint(str(tiny_bert), tmp_path / "short", config).path
+    assert missing_reference([str(short)], str(tiny_bert), AUTO) == 16
+
+
+def test_a_checkpoint_that_does_not_say_where_it_was_cut_goes_along(
+    save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = make_bert(positions=300)
+    foreign = save_model(model, "foreign")
+    long = export_checkpoint(str(foreign), tmp_path / "long", ExportConfig(max_length=256)).path
+    assert [one.task.max_length for one in line_up(str(foreign), [str(long)], AUTO)] == [256, 256]
+    assert [one.task.max_length for one in line_up(str(foreign), [str(foreign)], AUTO)] == [128, 128]
+    (long / "theseus.json").write_text(
+        (long / "theseus.json").read_text().replace('"max_length": 256', '"max_length": 301')
+    )
+    with pytest.raises(ConfigError, match=r"long truncates at 301 tokens, .*foreign\d at 300; compare"):
+        line_up(str(foreign), [str(long)], AUTO)
+
+
+def test_weights_in_two_forms_count_once(tiny_bert: Path, tmp_path: Path) -> None:
+    twice = shutil.copytree(tiny_bert, tmp_path / "twice")
+    torch.save({}, twice / "pytorch_model.bin")
+    torch.save({}, twice / "training_args.bin")
+    once, both = line_up(str(tiny_bert), [str(twice)], AUTO)
+    assert once.bytes == both.bytes
+    (twice / "model.safetensors").rename(twice / "elsewhere")
+    torch.save(make_bert().state_dict(), twice / "pytorch_model.bin")
+    assert line_up(str(tiny_bert), [str(twice)], AUTO)[1].bytes == (twice / "pytorch_model.bin").stat().st_size
 
 
 def test_an_int8_bundle_from_another_kind_of_cpu_is_told(int8_bundle: Path, tmp_path: Path) -> None:

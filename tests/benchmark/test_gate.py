@@ -102,6 +102,7 @@ def test_a_crowded_machine_decides_no_tail_and_no_close_median(limit: float, ver
     assert (median.verdict, tail.verdict) == (verdict, "inconclusive")
     assert "lacked a core for 25% of the time" in tail.reason
     assert judge(close, [crowd])[0].verdict == "inconclusive"
+    assert "lacked a core for 25% of the time, which more samples do not mend" in judge(close, [crowd])[0].reason
 
 
 def test_what_is_undecided_has_a_reason_and_a_remedy() -> None:

@@ -293,6 +293,10 @@ def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_p
     wanted.run().save(before)
     report = replace(wanted, config=replace(config, against=str(before), max_regression_ratio=1000.0)).run()
     assert report.against is not None
+    again = replace(wanted, config=replace(config, against=str(before), max_regression_ratio=1000.0))
+    assert again.identity() == json.loads(json.dumps(report.request))
+    before.write_text(f"{before.read_text()} ")
+    assert again.identity() != report.request  # what it was compared with is no longer there
     (change,) = report.against.changes
     assert (change.candidate, change.score_before) == (
         report.candidates[0].name,

@@ -244,6 +244,19 @@ def test_plots_survive_samples_without_spread() -> None:
     assert "nan" not in plots.waterfall([plots.Fall(label, 5.0, 5.0, "1x")], 360)
 
 
+def test_a_limit_of_zero_has_no_place_on_a_logarithmic_axis() -> None:
+    forks = [plots.Fork(plots.Label("a", "(torch)", "other"), 0.5, (0.4, 0.6), "2x")]
+    assert plots.forest([("a shape", forks)], (1.0, 1.0), [0.0, 0.6], 360).count('class="limit"') == 1
+
+
+def test_a_name_that_is_no_utf8_loses_no_report(tmp_path: Path) -> None:
+    report = make_report("donn\udce9es")
+    paths = [tmp_path / f"report{suffix}" for suffix in (".json", ".md", ".html", ".xml")]
+    save(report, paths)
+    assert all(path.stat().st_size > 500 for path in paths)
+    assert BenchmarkReport.open(paths[0]) == report
+
+
 def test_few_samples_have_no_density_and_what_is_beyond_the_axis_is_counted() -> None:
     label, draw = plots.Label("a", "(torch)", "other"), np.random.default_rng(1)
 

@@ -1,6 +1,8 @@
 """Properties 6 and 9-13 of the paper's list, on the true trainer."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -434,6 +436,35 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_other(lesson: Lesson
     ]
     for name, weight in first.model.state_dict().items():
         assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("patience", "steps"), [(2, 240), (None, 66)])
+def test_a_run_that_goes_on_from_another_place_still_knows_its_best(
+    lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None, steps: int
+) -> None:
+    config, schedule = replace(CONFIG, max_steps=steps, patience=patience, lr=1e-2), Schedule("linear", 0.3, 24)
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    first, _ = run(lesson, Path("here"), config, schedule)  # and killed before its result was written
+    best = first.state.best_global_step
+    assert best < first.state.global_step
+    Path("here").rename("there")
+    again, _ = run(lesson, tmp_path / "there", config, schedule)
+    assert again.state.best_global_step == best
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
+def test_of_a_best_that_is_gone_nothing_is_remembered(lesson: Lesson, tmp_path: Path) -> None:
+    config, schedule = replace(CONFIG, max_steps=72, lr=1e-2), Schedule("linear", 0.3, 12)
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, config, schedule, crash_after=61)
+    state = json.loads((tmp_path / "out.partial" / "checkpoint-60" / "trainer_state.json").read_text())
+    gone = Path(state["best_model_checkpoint"])
+    assert gone.name != "checkpoint-60"
+    shutil.rmtree(gone)
+    again, _ = run(lesson, tmp_path, config, schedule)
+    assert again.state.best_global_step == 72  # the only evaluation since
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])

@@ -15,8 +15,11 @@ from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.errors import ExportError
 from theseus_deploy.export.parity import (
+    MIXED,
     Answer,
     Parity,
+    _batches,
+    _by_length,
     ask,
     builtin_texts,
     checkpoint_answer,
@@ -159,8 +162,18 @@ def test_each_text_is_asked_in_a_padded_batch_and_some_alone_the_shortest_and_lo
 def test_of_many_texts_256_are_chosen_from_the_shortest_to_the_longest() -> None:
     texts = [("x" * length,) for length in range(1000)]
     chosen = choose_texts(texts, NUMBER)
-    assert len(set(chosen)) == 256
+    assert (len(chosen), len(set(chosen) & set(texts))) == (256, 254)
     assert {texts[0], texts[-1]} <= set(chosen)
+
+
+@pytest.mark.parametrize(("task", "text"), [(NUMBER, ("a b c d " * 99,)), (TAGS, ("a", "b", "c", "d") * 99)])
+def test_of_documents_that_are_all_cut_off_some_are_shortened_so_that_others_are_padded(
+    task: Task, text: tuple[str, ...]
+) -> None:
+    chosen = choose_texts([text] * 300, task)
+    mixed = _batches(_by_length(chosen))[:MIXED]
+    assert [len({chosen[row] for row in batch}) for batch in mixed] == [2, 2]
+    assert chosen[0] in (("a b c",), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("columns", [1, 2])

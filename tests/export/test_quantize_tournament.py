@@ -110,13 +110,14 @@ def test_what_is_outside_the_budget_drops_out_and_fp32_ships(
 
 
 @pytest.mark.slow
-def test_blocks_stay_fp32_where_int8_is_outside_the_budget(tiny_bert: Path, tmp_path: Path) -> None:
-    config = ExportConfig(quantize="auto", min_agreement=1.0, threads=1)
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_blocks_stay_fp32_where_int8_is_outside_the_budget(tiny_bert: Path, tmp_path: Path, per_channel: bool) -> None:
+    config = ExportConfig(quantize="auto", min_agreement=1.0, threads=1, per_channel=per_channel)
     table = export_checkpoint(
         str(tiny_bert), tmp_path / "bundle", config,
         timer=lambda racers, *_: {name: Speed(0.02 if name == "fp32" else 0.01, 1.0, (1.0, 1.0)) for name in racers},
     ).manifest.receipt["quantization"]["tournament"]  # fmt: skip
-    _, whole, partly, _ = table["entries"]
+    _, whole, partly = table["entries"][:3]
     assert whole["out"] == "not within --min-agreement 1"
     assert partly["name"].endswith("blocks fp32")
     assert (partly["label_agreement"], table["winner"]) == (1.0, partly["name"])

@@ -7,7 +7,7 @@ from tests.plan.test_simulation import erlang_c
 from theseus_deploy.benchmark.report import Paced
 from theseus_deploy.errors import ConfigError
 from theseus_deploy.plan.arrivals import Load
-from theseus_deploy.plan.search import Outlook, Replication, look_ahead, replications, smallest_fleet
+from theseus_deploy.plan.search import Outlook, Replication, _lowest, look_ahead, replications, smallest_fleet
 from theseus_deploy.plan.service import Seconds, ServiceTimes
 from theseus_deploy.plan.simulation import Fleet
 
@@ -71,6 +71,25 @@ def test_a_load_beyond_all_fleets_is_refused() -> None:
         ConfigError, match=r"--qps 1e\+09 keeps [\d,]+ servers busy, and more than 2,000 are not simulated"
     ):
         smallest_fleet(exponential(10), Load(1e9), 0.0, 9.0, seed=1)
+
+
+def test_the_lowest_of_what_falls_and_rises_is_found() -> None:
+    for size in (1, 2, 3, 10, 100):
+        for best in range(size):
+            assert _lowest(lambda place, best=best: abs(place - best), 0, size - 1) == best
+
+
+@pytest.mark.slow
+def test_a_fleet_that_the_growing_steps_jump_over_is_found() -> None:
+    """More servers than 14 rest more, and are slower for it; the steps would try 11, 13 and 17."""
+    chance = np.random.default_rng(0)
+    extra = {0.1: 0.008, 0.25: 0.007, 0.5: 0.006, 0.75: 0.0005}
+    paced = [Paced(busy, (0.01 + more,) * 50, (0.01,) * 50) for busy, more in extra.items()]
+    times = ServiceTimes({1: 0.01 * np.exp(chance.normal(0, 0.02, (20, 8)))}, 1, paced)
+    runs = replications(times, Load(1000.0), 1)
+    reaches = {servers: look_ahead(runs, Fleet(servers, 1, 0.0)).p99.interval[1] for servers in (11, 13, 14, 17)}
+    assert min(reaches, key=lambda servers: reaches[servers]) == 14
+    assert smallest_fleet(times, Load(1000.0), 0.0, 1.003 * reaches[14], seed=1)[0] == 14
 
 
 @pytest.mark.slow

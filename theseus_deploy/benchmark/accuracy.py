@@ -84,7 +84,7 @@ def loyalty(task: Task, logits: Array, baseline: Array) -> Loyalty | None:
     """Compare a candidate's answers with the baseline's, both of shape (items, labels).
 
     A regression has neither labels nor probabilities to be loyal to: None. Of many labels, all must be the same, and
-    the divergence is that of each, on or off, averaged.
+    the divergence is that of each, on or off, averaged. Words that were cut off for both have no part in it.
 
     Source: Xu et al., "Beyond Preserved Accuracy" (EMNLP 2021): the share of equal labels, and 1 - sqrt(JSD), base 2.
     """
@@ -93,8 +93,19 @@ def loyalty(task: Task, logits: Array, baseline: Array) -> Loyalty | None:
         return None
     from scipy.special import rel_entr
 
+    seen = seen_by_either(task, logits, baseline)
+    logits, baseline = logits[seen], baseline[seen]
     ours, theirs = (probabilities(np.asarray(values, dtype=np.float64)) for values in (logits, baseline))
     middle = (ours + theirs) / 2
     divergence = (rel_entr(ours, middle) + rel_entr(theirs, middle)).sum(axis=-1) / (2 * np.log(2))
     distance = np.sqrt(divergence.clip(0, 1))  # rounding puts equals a hair below 0
     return Loyalty(label=float(task.agree(logits, baseline).mean()), probability=float(1 - distance.mean()))
+
+
+def seen_by_either(task: Task, logits: Array, baseline: Array) -> NDArray[np.bool_]:
+    """Tell of each item whether a model saw it: a word that was cut off, whose logits are zeros, is no answer.
+
+    All items count where none was seen.
+    """
+    seen: NDArray[np.bool_] = np.any((logits, baseline), axis=(0, 2))
+    return seen if task.tags_words and seen.any() else np.ones_like(seen)

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.accuracy import Answers, seen_by_either
 from theseus_deploy.benchmark.stats import Estimate, bootstrap, correlation, paired_difference, ranks, share
 from theseus_deploy.tasks import as_seqeval
 
@@ -73,11 +73,12 @@ def unmeasured(answers: Answers) -> str:
 
 
 def agreement_estimate(ours: Answers, theirs: Answers, seed: int) -> Estimate:
-    """Estimate the share of items on which two models decide the same."""
+    """Estimate the share of items on which two models decide the same, of those that either saw."""
     same = ours.task.agree(ours.logits, theirs.logits)
     if not ours.task.tags_words:
         return share(same)
-    sample = _counted([_of_items(ours, same)], _recall)
+    seen = seen_by_either(ours.task, ours.logits, theirs.logits)
+    sample = _counted([_of_items(ours, same & seen, seen)], _recall)
     return bootstrap(lambda drawn: sample.scores(drawn)[:, 0], sample.inputs, sample.unseen, seed)
 
 
@@ -134,13 +135,14 @@ def _right(answers: Answers) -> NDArray[np.bool_]:
     return right
 
 
-def _of_items(answers: Answers, right: NDArray[np.bool_]) -> Counts:
-    every = answers.per_input(np.ones_like(right))
+def _of_items(answers: Answers, right: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Counts:
+    every = answers.per_input(counted)
     return np.stack([answers.per_input(right), every, every], axis=1)[:, :, None]
 
 
 def _items(answers: Answers) -> Counts:
-    return _of_items(answers, _right(answers))
+    right = _right(answers)
+    return _of_items(answers, right, np.ones_like(right))
 
 
 def _classes(answers: Answers) -> Counts:

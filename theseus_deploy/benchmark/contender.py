@@ -14,14 +14,18 @@ from theseus_deploy.machine import this_machine, warn_if_moved
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
-WEIGHTS = ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "*.onnx_data")
+WEIGHTS: dict[FolderKind, tuple[tuple[str, ...], ...]] = {  # in the order in which they are looked for
+    "checkpoint": (("model*.safetensors",), ("pytorch_model*.bin",)),
+    "bundle": (("*.onnx", "*.onnx.data", "*.onnx_data"),),
+}
 
 
 @dataclass(frozen=True)
 class Contender:
     """A candidate before it is measured; `bytes` counts its weights, `positions` the longest input its model takes.
 
-    `remark` is what a reader of its numbers should know of it.
+    `says_length` is False where 128 tokens are a guess of what its model was trained on; `remark` is what a reader
+    of its numbers should know of it.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Contender:
     layers: int
     bytes: int
     positions: float
+    says_length: bool = True
     role: Role = "candidate"
     remark: str = ""
 
@@ -72,11 +77,11 @@ def line_up(
     return _with_names(_with_one_length(found, config))
 
 
-def lacks_reference(candidates: Sequence[str], baseline: str, config: BenchmarkConfig) -> bool:
-    """Tell whether bundles are compared with a checkpoint, and none of them is that checkpoint in fp32."""
+def missing_reference(candidates: Sequence[str], baseline: str, config: BenchmarkConfig) -> int | None:
+    """Return where the baseline is to be cut, in tokens, if bundles lack it as one of them in fp32; else None."""
     first, *others = line_up(baseline, candidates, replace(config, bf16=False))
     bundles = [Artifact.open(one.path).manifest for one in others if RUNTIMES[one.runtime].kind == "bundle"]
-    return (
+    lacks = (
         config.reference
         and bool(bundles)
         and RUNTIMES[first.runtime].kind == "checkpoint"
@@ -84,6 +89,7 @@ def lacks_reference(candidates: Sequence[str], baseline: str, config: BenchmarkC
             one.precision == "fp32" and one.parent is not None and one.parent.sha256 == first.sha256 for one in bundles
         )
     )
+    return first.task.max_length if lacks else None
 
 
 def _in_bf16(contenders: list[Contender]) -> list[Contender]:
@@ -124,10 +130,17 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
         precision=manifest.precision if manifest else "fp32",
         parameters=manifest.parameters if manifest else None,
         layers=manifest.layers if manifest else checkpoint.config.num_hidden_layers,
-        bytes=sum(file.stat().st_size for pattern in WEIGHTS for file in path.glob(pattern)),
+        bytes=_bytes_of_weights(path, kind),
         positions=checkpoint.positions,
+        says_length=artifact is not None,
         remark=remark,
     )
+
+
+def _bytes_of_weights(path: Path, kind: FolderKind) -> int:
+    """Count what is loaded: many a checkpoint of the Hub has its weights in two forms."""
+    forms = ([file for pattern in form for file in path.glob(pattern)] for form in WEIGHTS[kind])
+    return sum(file.stat().st_size for file in next(filter(None, forms), []))
 
 
 def _check_labels(contender: Contender, baseline: Contender) -> None:
@@ -140,9 +153,17 @@ def _check_labels(contender: Contender, baseline: Contender) -> None:
 
 
 def _with_one_length(contenders: list[Contender], config: BenchmarkConfig) -> list[Contender]:
-    """Truncate alike: at the shortest of all, which a checkpoint can follow and a bundle cannot."""
-    shortest = min(contenders, key=lambda contender: contender.task.max_length)
-    length = shortest.task.max_length
+    """Truncate alike: at the shortest of all, which a checkpoint can follow and a bundle cannot.
+
+    A checkpoint that does not say where it was cut goes along with those that do, as far as it has positions.
+    """
+    nobody_says = not any(contender.says_length for contender in contenders)
+
+    def reach(contender: Contender) -> float:
+        return contender.task.max_length if contender.says_length or nobody_says else contender.positions
+
+    shortest = min(contenders, key=reach)
+    length = int(reach(shortest))
     for contender in contenders:
         if contender.task.max_length != length and RUNTIMES[contender.runtime].kind == "bundle":
             raise ConfigError(

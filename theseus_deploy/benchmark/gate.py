@@ -1,7 +1,7 @@
 """Limits -> pass, fail, inconclusive. An interval decides, never its point: a table of rules, one a gate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate, unmeasured
@@ -71,8 +71,13 @@ class Rule:
             )
         return ""
 
-    def undecided(self, evidence: Evidence, max_rows: int | None) -> str:
+    def undecided(self, evidence: Evidence, limit: float, max_rows: int | None) -> str:
         """Say why the interval decides nothing, and what makes it narrower."""
+        if self.timed and self.verdict(self.estimate(replace(evidence, crowding=0.0)), limit) != "inconclusive":
+            return (
+                f"candidates lacked a core for {evidence.crowding:.0%} of the time, which more samples do not mend; "
+                "stop what else runs here"
+            )
         if self.timed:
             return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
         rows = len(evidence.answers.references)
@@ -152,6 +157,6 @@ def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, 
             reason = rule.blind(one)
             verdict = "inconclusive" if reason else rule.verdict(found, limit)
             if verdict == "inconclusive":
-                reason = reason or rule.undecided(one, config.max_rows)
+                reason = reason or rule.undecided(one, limit, config.max_rows)
             gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict, reason))
     return tuple(gates)

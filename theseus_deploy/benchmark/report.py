@@ -235,6 +235,7 @@ class Against:
 
     path: str
     changes: tuple[Change, ...]
+    sha256: str = ""  # of that report's file
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,7 @@ class BenchmarkReport:
         environment = {name: self.environment.get(name) for name in ("cpu", "isa", "cores", "versions")}
         return {
             "folders": folders, "data": self.data["sha256"], "config": dict(self.config), "environment": environment,
+            "against": self.against.sha256 if self.against else None,
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -348,7 +350,7 @@ def _candidate(data: Mapping[str, Any]) -> Candidate:
 
 def _against(data: Mapping[str, Any]) -> Against:
     changes = (Change(**{**item, "interval": tuple(item["interval"])}) for item in data["changes"])
-    return Against(data["path"], tuple(changes))
+    return Against(data["path"], tuple(changes), data.get("sha256", ""))
 
 
 def _disagreement(data: Mapping[str, Any]) -> Disagreement:

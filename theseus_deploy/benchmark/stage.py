@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from theseus_deploy.artifact import sha256_of
 from theseus_deploy.benchmark.accuracy import Answers, loyalty
 from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
 from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
@@ -63,6 +64,7 @@ class BenchmarkRequest:
         environment = {**this_machine().to_json(), "versions": versions()}
         return {
             "folders": folders, "data": corpus.sha256, "config": self.config.to_json(), "environment": environment,
+            "against": sha256_of(Path(self.config.against)) if self.config.against else None,
         }  # fmt: skip
 
 
@@ -142,7 +144,10 @@ def _benchmark(
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
     working = environment["threads"] if baseline.device == "cpu" else 1
     crowd = crowding(measured.others, working, psutil.cpu_count() or environment["cores"])
-    against = compare(earlier, str(config.against), first, others, floor[0.5], crowd, config.seed) if earlier else None
+    against = None
+    if earlier:
+        found = compare(earlier, str(config.against), first, others, floor[0.5], crowd, config.seed)
+        against = replace(found, sha256=sha256_of(Path(str(config.against))))
     changes = {change.candidate: change for change in against.changes} if against else {}
     evidence = [
         Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name), crowd)

@@ -1,6 +1,7 @@
 """Learning from the predecessor's logits: distillation, and module replacing with it, which is the default."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from theseus_deploy.tokens import IGNORED
 from theseus_deploy.trainer import StageTrainer
 
 TEACHER = "teacher_logits"
+UNTOLD = ("_name_or_path", "transformers_version")  # of a configuration: its answers do not follow from these
 Match = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 
 
@@ -120,7 +122,8 @@ def taught(
 
 
 def _hash(model: PreTrainedModel) -> str:
-    digest = hashlib.sha256()
+    told = {name: value for name, value in model.config.to_diff_dict().items() if name not in UNTOLD}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for name, weight in model.state_dict().items():
         digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from theseus_deploy.compress.start import choose_start
 from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.models import open_checkpoint, torch_device
+from theseus_deploy.models import open_checkpoint, torch_device, torch_threads
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.workspace import Workspace
 
@@ -118,7 +118,8 @@ def compress_checkpoint(
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     model = checkpoint.trained()
-    with Workspace.held(out, request, overwrite or reuse, world) as workspace:
+    held = Workspace.held(out, request, overwrite or reuse, world)
+    with torch_threads(config.threads), held as workspace:
         before = lesson.score(model, device, progress, "scoring the predecessor")
         progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
         size = sum(weight.nbytes for weight in model.parameters())

@@ -29,6 +29,7 @@ BATCH = 16
 MIXED = 2  # batches of short texts beside long ones: the more padding, the better the test, and the dearer
 OTHER = {"right": "left", "left": "right"}  # side to pad on
 NOISE = 0.1  # the share of --atol by which a checkpoint may differ with the side, and still be said not to depend on it
+FIRST_WORDS = 3
 SEED = 2020
 SHOWN = 60  # characters of a text in a message
 PROBE = 12  # texts that a bundle keeps, with its answers
@@ -167,11 +168,17 @@ def sides(
 def choose_texts(texts: Texts, task: Task) -> list[tuple[str, ...]]:
     """Return at least `TEXTS` texts of all lengths, the shortest and the longest among them.
 
-    Where there are fewer, texts of our own of the same form are added.
+    Where there are fewer, texts of our own of the same form are added; else `MIXED` are beginnings of others, since of
+    documents that are all cut off none would be padded.
     """
     if len(texts) < TEXTS:
         return [*texts, *builtin_texts(task)[: TEXTS - len(texts)]]
-    return [texts[row] for row in _spread(_by_length(texts), TEXTS)]
+    chosen = [texts[row] for row in _spread(_by_length(texts), TEXTS - MIXED)]
+    return [*(_beginning(text, task) for text in chosen[:MIXED]), *chosen]
+
+
+def _beginning(text: tuple[str, ...], task: Task) -> tuple[str, ...]:
+    return text[:FIRST_WORDS] if task.tags_words else tuple(" ".join(part.split()[:FIRST_WORDS]) for part in text)
 
 
 def builtin_texts(task: Task) -> list[tuple[str, ...]]:

@@ -1,8 +1,7 @@
 """The stage: checkpoint -> bundle, on objects and on paths."""
 
 import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -28,7 +27,7 @@ from theseus_deploy.export.quantize.choose import check_request, quantise
 from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
-from theseus_deploy.models import open_checkpoint, write_tokenizer
+from theseus_deploy.models import open_checkpoint, torch_threads, write_tokenizer
 from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress
@@ -180,7 +179,7 @@ def _convert(
     """Write the fp32 graph and the files beside it, and ask the checkpoint."""
     model.config.save_pretrained(folder)
     save_tokenizer(tokenizer, task, folder)
-    with evaluating(model), _torch_threads(config.threads):
+    with evaluating(model), torch_threads(config.threads):
         progress.say(f"writing {GRAPH} (opset {config.opset})")
         to_onnx(model, tokenizer, folder / GRAPH, config.opset)
         expected = ask(checkpoint_answer(model, tokenizer, task), texts, progress, "asking the checkpoint")
@@ -269,16 +268,3 @@ def _count_weights(graph: Path) -> int:
         and (tensor.data_type in stored or tensor.name.endswith("_quantized"))  # biases are int32 then
         and not tensor.name.endswith(("_scale", "_zero_point"))
     )
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

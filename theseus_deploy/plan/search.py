@@ -88,7 +88,8 @@ def smallest_fleet(
 
     None where no number is enough: the outlook is then that of as many as still help. In growing steps until a fleet
     holds, then by halving, since with more servers inputs wait less; beyond some number they wait for none, and each
-    server is slower for its pauses. `trying` is told of every fleet before it is simulated.
+    server is slower for its pauses. So where a step made it worse, the best number is looked for on both sides of the
+    one before. `trying` is told of every fleet before it is simulated.
 
     Raises:
         ConfigError: the load would take more servers than can be simulated.
@@ -107,18 +108,34 @@ def smallest_fleet(
             trying(servers)
         return look_ahead(runs, Fleet(servers, times.most, window), network)
 
-    def holds(servers: int) -> bool:
-        return outlook(servers).p99.interval[1] <= p99
+    def reach(servers: int) -> float:
+        return outlook(servers).p99.interval[1]
 
-    low, high = least - 1, least
+    def holds(servers: int) -> bool:
+        return reach(servers) <= p99
+
+    before, low, high = least - 1, least - 1, least
     while not holds(high):
-        if low >= least and outlook(high).p99.value >= outlook(low).p99.value:
-            return None, outlook(low)
-        low, high = high, high + 2 * (high - low)
+        if low >= least and reach(high) >= reach(low):
+            best = _lowest(reach, max(least, before), high)
+            if not holds(best):
+                return None, outlook(best)
+            low, high = before, best
+            break
+        before, low, high = low, high, high + 2 * (high - low)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high, outlook(high)
+
+
+def _lowest(value: Callable[[int], float], low: int, high: int) -> int:
+    """Return where a function that falls and then rises is lowest, by leaving out the worse third."""
+    while high - low > 2:
+        third = (high - low) // 3
+        one, other = low + third, high - third
+        low, high = (low, other) if value(one) <= value(other) else (one, high)
+    return min(range(low, high + 1), key=value)
 
 
 def _spread(values: Array) -> Estimate:

@@ -41,11 +41,13 @@ def save(report: BenchmarkReport, paths: Sequence[Path]) -> None:
         ArtifactError: a path cannot be written.
     """
     check_suffixes(paths)
-    failed: dict[Path, OSError] = {}
+    failed: dict[Path, Exception] = {}
     for path in paths:
         try:
             write_atomically(path, VIEWS[path.suffix](report))
-        except OSError as error:
+        except Exception as error:
             failed[path] = error
     for path, why in failed.items():
+        if not isinstance(why, OSError):
+            raise why
         raise ArtifactError(f"{path} cannot be written ({why.strerror}); choose another --report") from why

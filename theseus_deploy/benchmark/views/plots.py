@@ -124,6 +124,7 @@ def forest(blocks: Blocks, noise: Interval, limits: Sequence[float], width: int)
     The first block has behind it what two processes of the baseline differ by, and the limits that were set.
     """
     narrow = width < NARROW
+    limits = [limit for limit in limits if limit > 0]  # 0 has no place on a logarithmic axis
     left, right, height = (8, 8, 40) if narrow else (300, 170, 24)
     reaches = [reach for _, forks in blocks for fork in forks for reach in fork.reach] + [*noise, *limits, 1.0]
     axis = LogAxis(min(reaches) * 0.93, max(reaches) * 1.07, left, width - right)

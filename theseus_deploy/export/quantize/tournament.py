@@ -1,6 +1,7 @@
 """`--quantize auto`: all ways to quantise are judged, the faithful ones race on this machine, and the fastest ships."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -127,7 +128,8 @@ def compete(
     Where the budget leaves a scheme out, the blocks that int8 hurts most stay fp32, and it is tried again.
     """
     with TemporaryDirectory(dir=judge.folder) as place:
-        field = _Field(judge, Path(place), budget, progress)
+        finest = any(scheme.per_channel for scheme in schemes)
+        field = _Field(judge, Path(place), budget, progress, finest)
         field.enter(None, None)
         for scheme, ranges in schemes.items():
             field.enter(scheme, ranges)
@@ -147,8 +149,14 @@ def compete(
 class _Field:
     """The folders of those that compete, each a bundle of its own."""
 
-    def __init__(self, judge: Judge, place: Path, budget: Budget, progress: Progress) -> None:
-        self.judge, self.place, self.budget, self.progress = judge, place, budget, progress
+    def __init__(self, judge: Judge, place: Path, budget: Budget, progress: Progress, per_channel: bool) -> None:
+        self.judge, self.place, self.budget, self.progress, self.per_channel = (
+            judge,
+            place,
+            budget,
+            progress,
+            per_channel,
+        )
         self.entries: list[Entry] = []
 
     def folder(self, entry: Entry) -> Path:
@@ -171,7 +179,8 @@ class _Field:
                 out = str(error)
         self.entries.append(Entry(name, scheme, (folder / GRAPH).stat().st_size, verdict, out))
         _finish(folder, self.judge.task, {})
-        if scheme and out and scheme.per_channel and not scheme.kept:  # what is coarser would need more blocks in fp32
+        finest = scheme and scheme.per_channel == self.per_channel  # what is coarser would need more blocks in fp32
+        if scheme and out and finest and not scheme.kept:
             self._keep_blocks(scheme, ranges)
 
     def _keep_blocks(self, scheme: Scheme, ranges: Ranges | None) -> None:
@@ -196,7 +205,7 @@ class _Field:
             folder = self.place / name
             folder.mkdir()
             for file in (GRAPH, TOKENIZER):
-                os.link(self.folder(winner) / file, folder / file)
+                _share(self.folder(winner) / file, folder / file)
             _finish(folder, self.judge.task, settings)
             racers[name] = Racer(folder)
         if find_spec(RIVAL):
@@ -208,3 +217,11 @@ def _finish(folder: Path, task: Task, settings: Mapping[str, str]) -> None:
     """Make a bundle of a folder, with as much of a manifest as it takes to be opened."""
     receipt = {SESSION: dict(settings)}
     Draft(folder).finish(Manifest("bundle", "export", {}, None, None, task, parameters=0, layers=0, receipt=receipt))
+
+
+def _share(file: Path, place: Path) -> None:
+    """Put a file at a second place: without a copy where the file system can."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copy2(file, place)
