@@ -460,9 +460,12 @@ def test_a_fingerprint_is_of_the_content_and_of_nothing_else(tmp_path: Path) -> 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "report.json"
     write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(path, "new \ud800")
+    no_text: Any = b"new"
+    with pytest.raises(TypeError):
+        write_atomically(path, no_text)
     assert path.read_text() == "old"
+    write_atomically(path, '["donn\udce9es"]')
+    assert json.loads(path.read_text("utf-8")) == ["donn\udce9es"]
     write_atomically(path, "né\n")
     assert path.read_bytes() == "né\n".encode()
     assert names(path.parent) == ["report.json"]
