@@ -150,13 +150,8 @@ class _Field:
     """The folders of those that compete, each a bundle of its own."""
 
     def __init__(self, judge: Judge, place: Path, budget: Budget, progress: Progress, per_channel: bool) -> None:
-        self.judge, self.place, self.budget, self.progress, self.per_channel = (
-            judge,
-            place,
-            budget,
-            progress,
-            per_channel,
-        )
+        self.judge, self.place, self.budget, self.progress = judge, place, budget, progress
+        self.per_channel = per_channel  # of the finest scheme
         self.entries: list[Entry] = []
 
     def folder(self, entry: Entry) -> Path:
