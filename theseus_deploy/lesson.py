@@ -138,10 +138,11 @@ def predict(
                     answers.append((row, at_words(tokens, starts[row])))
             tracker.advance(len(chosen))
     of_row = dict(world.gather(answers))
-    broken = sum(not np.isfinite(answer).all() for answer in of_row.values())
-    if broken:
+    found = np.concatenate([of_row[row] for row in range(len(rows))])
+    if not np.isfinite(found).all():
+        broken = sum(not np.isfinite(answer).all() for answer in of_row.values())
         raise ModelError(
             f"the model answers {broken} of {len(rows)} inputs with logits that are no numbers; its weights are "
             "damaged, or overflowed when it was trained: use another checkpoint"
         )
-    return np.concatenate([of_row[row] for row in range(len(rows))])
+    return found
