@@ -46,8 +46,8 @@ ADDED = {"data", "receipt"}
 def manifest(**changes: Any) -> Manifest:
     facts = {
         "kind": "checkpoint", "stage": "finetune", "config": FinetuneConfig().to_json(), "parent": PARENT,
-        "data": Source.of(CORPUS), "task": Task("single-label", ("x", "y"), ("text",), "mood"), "parameters": 7,
-        "layers": 2, "scores": {"validation": {"accuracy": 0.5}},
+        "data": Source.of(CORPUS), "task": Task("single-label", ("x", "y"), ("text",), "mood", metric="f1"),
+        "parameters": 7, "layers": 2, "scores": {"validation": {"accuracy": 0.5}},
     }  # fmt: skip
     return Manifest(**{**facts, **changes})
 

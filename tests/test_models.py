@@ -40,7 +40,7 @@ from theseus_deploy.models import Checkpoint, open_checkpoint, save_checkpoint, 
 from theseus_deploy.tasks import Task
 
 Save = Callable[..., Path]
-MOODS = Task("single-label", ("bad", "fine", "good"), ("text",), "mood", 32)
+MOODS = Task("single-label", ("bad", "fine", "good"), ("text",), "mood", 32, "accuracy")
 
 
 def refuse(work: Callable[[], object]) -> str:

@@ -180,6 +180,8 @@ def test_the_metric_that_decides_is_the_data_sets_where_the_task_has_it() -> Non
     assert MOODS.reading(("a",), "b", "matthews").primary == "matthews"
     assert MOODS.reading(("a",), "b", "pearson").primary == "accuracy"
     assert MOODS.judged_by("macro_f1").reading(("a",), "b", "matthews").primary == "macro_f1"  # it was chosen
+    assert MOODS.judged_by("accuracy").reading(("a",), "b", "matthews").primary == "accuracy"  # so was the usual one
+    assert Task.from_json(MOODS.to_json()).reading(("a",), "b", "matthews").primary == "accuracy"  # a model was by it
     assert Task.infer(["0", "1"], ("a",), "b", 8, "regression", metric="f1").primary == "pearson"
 
 
@@ -307,7 +309,7 @@ def test_softmax_survives_large_logits() -> None:
 
 @pytest.mark.parametrize("task", [MOODS, SIMILARITY, TOPICS, ENTITIES, replace(MOODS, metric="matthews")])
 def test_a_task_survives_json(task: Task) -> None:
-    assert Task.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert Task.from_json(json.loads(json.dumps(task.to_json()))) == replace(task, metric=task.primary)
     assert set(task.to_json()) == {"kind", "labels", "text", "label", "max_length", "metric"}
     without = {name: value for name, value in task.to_json().items() if name != "metric"}
     assert Task.from_json(without).primary == task.facts.primary  # as it was written before

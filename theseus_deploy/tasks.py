@@ -65,7 +65,8 @@ class Task:
     """A kind of task with its labels, the columns its text and label come from, and the longest input in tokens.
 
     `metric` is the one that decides: the one asked for (`judged_by`), or as the data set is usually judged (MRPC by F1,
-    CoLA by Matthews), else, and where a task of this kind with so many labels has no such metric, the kind's own.
+    CoLA by Matthews). Without it, and where a task of this kind with so many labels has no such metric, the kind's own
+    does (`primary`).
     """
 
     kind: str
@@ -84,7 +85,7 @@ class Task:
                 f"check the label column {self.label!r}"
             )
         if self.metric not in self.metrics:
-            object.__setattr__(self, "metric", self.facts.primary)
+            object.__setattr__(self, "metric", "")
 
     @property
     def facts(self) -> Kind:
@@ -94,7 +95,7 @@ class Task:
     @property
     def primary(self) -> str:
         """Name the metric that decides; more of it is better."""
-        return self.metric
+        return self.metric or self.facts.primary
 
     @property
     def metrics(self) -> list[str]:
@@ -142,9 +143,8 @@ class Task:
         return agreed
 
     def reading(self, text: tuple[str, ...], label: str, metric: str = "") -> "Task":
-        """Return this task on other data: its columns, and the metric that is usual there, unless one was chosen."""
-        chosen = self.metric if self.metric != self.facts.primary else ""
-        return replace(self, text=text, label=label, metric=chosen or metric or self.metric)
+        """Return this task on other data: its columns, and the metric that is usual there, unless one decides here."""
+        return replace(self, text=text, label=label, metric=self.metric or metric)
 
     def judged_by(self, metric: str | None) -> "Task":
         """Return this task with another metric that decides, if one is given.
