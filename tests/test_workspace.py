@@ -12,7 +12,19 @@ from tests.test_artifact import PARENT, make
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.errors import ArtifactError, TrainingError
+from theseus_deploy.progress import Silent
 from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace, unfinished
+
+
+class Listener(Silent):
+    """Keep what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def say(self, message: str) -> None:
+        """Keep the message."""
+        self.said.append(message)
 
 
 def request(**config: Any) -> dict[str, Any]:
@@ -68,8 +80,10 @@ def test_a_key_of_another_version_is_a_difference(tmp_path: Path) -> None:
 
 def test_overwriting_discards_another_request(tmp_path: Path) -> None:
     left = mark(begin(tmp_path / "out", lr=1e-4))
-    begin(tmp_path / "out", overwrite=True, lr=2e-4)
+    said: list[str] = []
+    Workspace.open(tmp_path / "out", request(lr=2e-4), overwrite=True, progress=Listener(said))
     assert not left.exists()
+    assert said == [f"discarding {left.parent}, an unfinished run with config.lr = 0.0001, not 0.0002"]
     mark(begin(tmp_path / "out", lr=2e-4))
 
 

@@ -79,7 +79,7 @@ def finetune_checkpoint(
     world.join(device)
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    held = Workspace.held(out, request, overwrite or reuse, world)
+    held = Workspace.held(out, request, overwrite or reuse, world, progress)
     with torch_threads(config.threads), held as workspace:
         model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
         scores = lesson.score(model, device, progress, "scoring the predecessor")

@@ -11,6 +11,7 @@ from typing import Any
 from theseus_deploy.artifact import Artifact, claim, locked, writable, write_atomically
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ArtifactError
+from theseus_deploy.progress import SILENT, Progress
 
 SUFFIX = ".partial"
 REQUEST = "request.json"
@@ -26,8 +27,8 @@ class Workspace:
     path: Path
 
     @classmethod
-    def open(cls, out: Path, request: Mapping[str, Any], overwrite: bool) -> "Workspace":
-        """Begin or continue the training that will end in `out`.
+    def open(cls, out: Path, request: Mapping[str, Any], overwrite: bool, progress: Progress = SILENT) -> "Workspace":
+        """Begin or continue the training that will end in `out`; one of other values is discarded by `overwrite`.
 
         Raises:
             ArtifactError: `out` is taken or cannot be written, or an unfinished training there was asked for with
@@ -45,6 +46,7 @@ class Workspace:
                     f"{path} is an unfinished run with {_difference(before, asked)}; repeat that command to resume it, "
                     "or discard it with --overwrite"
                 )
+            progress.say(f"discarding {path}, an unfinished run with {_difference(before, asked)}")
         with writable(out):
             if path.exists():
                 with _alone(path):
@@ -55,7 +57,12 @@ class Workspace:
     @classmethod
     @contextmanager
     def held(
-        cls, out: Path, request: Mapping[str, Any], overwrite: bool, world: World = ALONE
+        cls,
+        out: Path,
+        request: Mapping[str, Any],
+        overwrite: bool,
+        world: World = ALONE,
+        progress: Progress = SILENT,
     ) -> Iterator["Workspace"]:
         """Open the training that will end in `out`, and keep all but the processes of `world` out of it.
 
@@ -66,7 +73,7 @@ class Workspace:
         """
         with ExitStack() as until_done:
             with world.one_by_one():
-                workspace = cls.open(out, request, overwrite)
+                workspace = cls.open(out, request, overwrite, progress)
                 if world.first:
                     until_done.enter_context(_alone(workspace.path))
             try:

@@ -118,7 +118,7 @@ def compress_checkpoint(
     tokenizer = checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     model = checkpoint.trained()
-    held = Workspace.held(out, request, overwrite or reuse, world)
+    held = Workspace.held(out, request, overwrite or reuse, world, progress)
     with torch_threads(config.threads), held as workspace:
         before = lesson.score(model, device, progress, "scoring the predecessor")
         progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
