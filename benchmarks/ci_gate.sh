@@ -17,6 +17,14 @@ if [[ "$1" == -* ]] || [ -f "$1" ]; then
 fi
 reports=$1
 shift
+for word in "$@"; do
+  for report in "$reports"/report.{json,md,html,xml}; do
+    if [ "${word#--against=}" -ef "$report" ]; then
+      echo "ci_gate.sh: $report is compared with, and would be removed; keep it outside of $reports" >&2
+      exit 2
+    fi
+  done
+done
 mkdir -p "$reports"
 rm -f "$reports"/report.{json,md,html,xml}
 

@@ -105,6 +105,16 @@ def test_the_script_explains_itself(runner: dict[str, str], tmp_path: Path) -> N
         assert (ran.returncode, f"{first} is no folder" in ran.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("words", [["--against", "REPORT"], ["--against=REPORT"]])
+def test_the_script_keeps_what_is_compared_with(runner: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    script = [ROOT / "benchmarks" / "ci_gate.sh", tmp_path, *(word.replace("REPORT", str(report)) for word in words)]
+    ran = subprocess.run(["bash", *script], env=runner, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "report.json is compared with, and would be removed" in ran.stderr) == (2, True)
+    assert report.exists()
+
+
 def test_the_script_ends_what_it_began(runner: dict[str, str], tmp_path: Path, fp32_bundle: Path, corpus: Path) -> None:
     words = [str(fp32_bundle), "--baseline", str(fp32_bundle), "--data", str(corpus), "--max-seconds", "100"]
     with subprocess.Popen(
