@@ -341,11 +341,13 @@ def test_numbers_stand_for_labels_or_are_labels_in_all_splits_alike(write: Write
     assert task.encode(splits["validation"].labels, "d") == [0, 1]
 
 
-def test_one_column_of_yes_and_no_is_not_all_labels(write: Write) -> None:
-    task = Task("multi-label", ("a", "b"), ("text",), "a,b", 32)
-    file = write("text,a,b", "x,0,1", "y,1,0")
-    assert refuse(file, label="a", task=task) == (
-        f"{file}: --label a is one of the model's 2 labels; name the columns of all of them, in one --label with commas"
+@pytest.mark.parametrize(("label", "count"), [("a", 1), ("c,a", 2)])
+def test_columns_of_some_labels_are_not_all_labels(write: Write, label: str, count: int) -> None:
+    task = Task("multi-label", ("a", "b", "c"), ("text",), "a,b,c", 32)
+    file = write("text,a,b,c", "x,0,1,1", "y,1,0,1")
+    assert refuse(file, label=label, task=task) == (
+        f"{file}: --label {label} is {count} of the model's 3 labels; name the columns of all of them, "
+        "in one --label with commas"
     )
 
 

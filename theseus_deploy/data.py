@@ -131,10 +131,10 @@ def open_data(
         place = {name: str(position) for position, name in enumerate(names)}
         splits = {name: split.renamed(place) for name, split in splits.items()}
         names = ()
-    if task and task.kind == "multi-label" and len(labels) == 1 and labels[0] in task.labels:
+    if task and task.kind == "multi-label" and set(labels) < set(task.labels):
         raise DataError(
-            f"{ref}: --label {label} is one of the model's {len(task.labels)} labels; name the columns of all of them, "
-            "in one --label with commas"
+            f"{ref}: --label {label} is {len(labels)} of the model's {len(task.labels)} labels; name the columns of "
+            "all of them, in one --label with commas"
         )
     if task and _are_numbers(task.labels, splits.values()):
         place = {str(position): name for position, name in enumerate(task.labels)}
