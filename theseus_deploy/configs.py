@@ -19,6 +19,7 @@ ScheduleKind = Literal["linear", "constant", "anti"]
 TaskKind = Literal["auto", "single-label", "multi-label", "regression", "tokens"]
 Thaw = Literal["none", "head", "all"]
 Decay = Literal["linear", "successor", "none"]
+Keep = Literal["best", "last"]
 Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -159,7 +160,8 @@ class CompressConfig(TrainingConfig):
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
     rate is 1, for the rivals from the start; None is everything where the predecessor's logits are learned from, else
     nothing, as in the paper's code. `decay` says how the learning rate falls: to 0 over the whole training, or from
-    `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `dropout` is that of the
+    `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `keep` says whether the
+    successor is that of the best evaluation, of equals the first, or of the last step. `dropout` is that of the
     predecessor's own training; None leaves it out where a text's logits are learned from, which the predecessor
     computes without it, and not where words are tagged. `temperature` and `alpha` belong to distillation.
     """
@@ -175,6 +177,7 @@ class CompressConfig(TrainingConfig):
     thaw: Thaw | None = None
     lr: float = 1e-4
     decay: Decay = "successor"
+    keep: Keep = "best"
     dropout: bool | None = None
     temperature: float = 4.0
     alpha: float = 0.5

@@ -14,7 +14,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, T
 from transformers.trainer import TRAINER_STATE_NAME
 
 from theseus_deploy.artifact import Artifact, Manifest, write_atomically
-from theseus_deploy.configs import TrainingConfig
+from theseus_deploy.configs import Keep, TrainingConfig
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, suggest
 from theseus_deploy.lesson import HALF, Lesson
@@ -70,8 +70,9 @@ def train(
     *,
     warmup: float = 0.0,
     decay_from: int = 0,
+    keep: Keep = "best",
 ) -> StageTrainer:
-    """Train `model` in place, from the workspace's last checkpoint if there is one, and leave it at its best.
+    """Train `model` in place, from the workspace's last checkpoint if there is one, and leave it at its best, or last.
 
     `make` is the trainer's class or a partial of it. The best is chosen on validation among the evaluations that
     count (`StageTrainer.selectable`), one an epoch and one at the end. The learning rate rises for a share `warmup` of
@@ -107,7 +108,7 @@ def train(
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:
             _write_log(trainer, workspace)
-        if best := trainer.best_checkpoint:
+        if keep == "best" and (best := trainer.best_checkpoint):
             trainer._load_from_checkpoint(str(best))
     except Exception as error:
         if resume and conductor and (not conductor.began or isinstance(error, UnpicklingError)):

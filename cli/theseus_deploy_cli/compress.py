@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from theseus_deploy.configs import CompressConfig, Decay, Init, Method, ScheduleKind, Thaw
+from theseus_deploy.configs import CompressConfig, Decay, Init, Keep, Method, ScheduleKind, Thaw
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -103,6 +103,14 @@ def command(
     precision: opt.PrecisionOption = CompressConfig.precision,
     metric: opt.Metric = CompressConfig.metric,
     patience: opt.Patience = CompressConfig.patience,
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="The successor of the best evaluation, or of the last step, where few validation rows make the best "
+            "one a matter of luck.",
+            rich_help_panel=opt.TRAINING,
+        ),
+    ] = CompressConfig.keep,
     report_to: opt.ReportTo = "",
     overwrite: opt.Overwrite = False,
     device: opt.DeviceOption = CompressConfig.device,

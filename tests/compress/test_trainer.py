@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, TrainerCallback
@@ -24,14 +25,14 @@ from theseus_deploy.compress.modules import assemble, successor_parameters, thes
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.stage import compress
 from theseus_deploy.compress.trainer import TheseusTrainer
-from theseus_deploy.configs import CompressConfig, FinetuneConfig, Method, Thaw, TrainingConfig
+from theseus_deploy.configs import CompressConfig, FinetuneConfig, Keep, Method, Thaw, TrainingConfig
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import DataError, TrainingError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
-from theseus_deploy.trainer import EpochSampler
+from theseus_deploy.trainer import WEIGHTS, EpochSampler
 from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace
 
@@ -184,6 +185,20 @@ def test_the_best_of_a_thawed_run_is_restored_whole(lesson: Lesson, tmp_path: Pa
     assert trainer.state.best_global_step == 12
     for name, weight in model.named_parameters():
         assert torch.equal(weight, start[name]) == (".successor." not in name), name
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_successor_is_that_of_the_best_evaluation_or_of_the_last_step(
+    lesson: Lesson, tmp_path: Path, keep: Keep
+) -> None:
+    config = replace(CONFIG, max_steps=66, lr=1e-2, method="theseus", init="bottom", keep=keep)
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    successor = compress(make_bert(), lesson, Plan.of(config, 96), MAP, config, workspace).state_dict()
+    state = json.loads((workspace.path / "checkpoint-66" / "trainer_state.json").read_text("utf-8"))
+    assert 0 < state["best_global_step"] < 66
+    chosen = {"best": state["best_global_step"], "last": 66}[keep]
+    for name, weight in load_file(workspace.path / f"checkpoint-{chosen}" / WEIGHTS).items():
+        assert torch.equal(weight, successor[name.replace(".successor.", ".")]), name
 
 
 def test_patience_ends_a_run_after_evaluations_that_were_no_better_and_only_once_the_rate_is_1(

@@ -68,7 +68,8 @@ def compress(
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
     model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
     decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
-    train(partial(trainer, **asked), model, lesson, plan, config, workspace, progress, decay_from=decay_from)
+    make = partial(trainer, **asked)
+    train(make, model, lesson, plan, config, workspace, progress, decay_from=decay_from, keep=config.keep)
     return strip(model) if config.replaces else model.requires_grad_(True)
 
 
