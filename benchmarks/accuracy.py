@@ -84,6 +84,7 @@ ARMS: dict[str, Arm] = {
     "theseus+distill, init bottom": Arm(replace(SHIPPED, init="bottom")),
     "theseus+distill, init last": Arm(replace(SHIPPED, init="last")),
     "theseus+distill, until 0.25": Arm(replace(SHIPPED, replace_until=0.25)),
+    "theseus+distill, init bottom, keep last": Arm(replace(SHIPPED, init="bottom", keep="last")),
     "theseus+distill, keep last": Arm(replace(SHIPPED, keep="last")),
     "theseus+distill, 4 layers": Arm(replace(SHIPPED, layers=4)),
     "theseus+distill, 5 layers": Arm(replace(SHIPPED, layers=5)),
