@@ -46,10 +46,11 @@ class Workspace:
                     f"{path} is an unfinished run with {_difference(before, asked)}; repeat that command to resume it, "
                     "or discard it with --overwrite"
                 )
-            progress.say(f"discarding {path}, an unfinished run with {_difference(before, asked)}")
         with writable(out):
             if path.exists():
                 with _alone(path):
+                    if before is not None:
+                        progress.say(f"discarding {path}, an unfinished run with {_difference(before, asked)}")
                     shutil.rmtree(path)
             write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
         return cls(path)
