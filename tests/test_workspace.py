@@ -1,5 +1,6 @@
 """An unfinished training is continued by the request that began it, and by no other."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_artifact import PARENT, make
+from tests.test_artifact import CORPUS, PARENT, make
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.errors import ArtifactError, TrainingError
@@ -142,6 +143,18 @@ def test_the_last_checkpoint_is_the_newest_that_is_whole(tmp_path: Path) -> None
         if whole:
             (folder / COMPLETE).touch()
     assert workspace.last_checkpoint() == workspace.path / "checkpoint-200"
+
+
+@pytest.mark.parametrize("lr", [5e-5, 1e-3])
+def test_only_the_training_of_what_is_there_is_removed_beside_it(tmp_path: Path, lr: float) -> None:
+    made, asked = make(tmp_path / "out"), Artifact.request("finetune", FinetuneConfig(), PARENT, CORPUS)
+    left = tmp_path / "out.partial"
+    left.mkdir()
+    (left / REQUEST).write_text(json.dumps(Artifact.request("finetune", FinetuneConfig(lr=lr), PARENT, CORPUS)))
+    kept = Workspace.finished(made.path, asked, overwrite=False, reuse=True)
+    assert kept is not None
+    assert kept.path == made.path
+    assert left.exists() == (lr != FinetuneConfig.lr)
 
 
 def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class Workspace:
     def finished(cls, out: Path, request: Mapping[str, Any], overwrite: bool, reuse: bool) -> Artifact | None:
         """Return what `out` holds if nothing is left to do: `reuse`, or a run that was killed while it closed.
 
+        An unfinished training beside it that was asked for with other values is left as it is.
+
         Raises:
             ArtifactError: `out` is taken by something else.
         """
@@ -95,7 +97,7 @@ class Workspace:
         kept = Artifact.kept(out, request) if reuse or closing else None
         if kept is None:
             claim(out, overwrite or reuse)
-        elif closing:
+        elif closing and _read(_beside(out)) in (None, json.loads(json.dumps(request))):
             cls(_beside(out)).close()
         return kept
 
@@ -162,6 +164,14 @@ def _before(path: Path) -> dict[str, Any] | None:
             raise ArtifactError(
                 f"{path} is in the way and was not written by theseus; move it, or choose another --out"
             ) from error
+        return None
+
+
+def _read(path: Path) -> Any:
+    """Return what the run in `path` was asked, None if nobody can tell any more."""
+    try:
+        return json.loads((path / REQUEST).read_text("utf-8"))
+    except (OSError, ValueError):
         return None
 
 
