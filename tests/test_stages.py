@@ -22,6 +22,7 @@ from theseus_deploy.configs import CompressConfig, FinetuneConfig
 from theseus_deploy.errors import ArtifactError, ConfigError
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.progress import SILENT, Silent
+from theseus_deploy.workspace import REQUEST
 
 CONTRACT = {
     "schema", "kind", "stage", "config", "parent", "task", "files", "parameters", "layers", "precision", "module_map",
@@ -200,7 +201,12 @@ def test_a_run_that_was_killed_between_its_result_and_its_end_is_finished_by_the
     tiny_bert: Path, corpus: Path, tmp_path: Path
 ) -> None:
     done = compress(tiny_bert, corpus, tmp_path / "out")
-    (tmp_path / "out.partial" / "checkpoint-12").mkdir(parents=True)
+    left, made = tmp_path / "out.partial", done.manifest
+    (left / "checkpoint-12").mkdir(parents=True)
+    assert made.parent is not None
+    assert made.data is not None
+    asked = {"stage": made.stage, "config": made.config, "parent": made.parent.sha256, "data": made.data.sha256}
+    (left / REQUEST).write_text(json.dumps(asked))
     assert compress(tiny_bert, corpus, tmp_path / "out").to_json() == done.to_json()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (tmp_path / "out.partial").mkdir()

@@ -1,6 +1,7 @@
 """An unfinished training is continued by the request that began it, and by no other."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,6 +156,38 @@ def test_only_the_training_of_what_is_there_is_removed_beside_it(tmp_path: Path,
     assert kept is not None
     assert kept.path == made.path
     assert left.exists() == (lr != FinetuneConfig.lr)
+
+
+def test_what_is_not_ours_beside_an_outcome_is_left_alone(tmp_path: Path) -> None:
+    made, asked = make(tmp_path / "out"), Artifact.request("finetune", FinetuneConfig(), PARENT, CORPUS)
+    foreign = tmp_path / "out.partial" / "thesis.tex"
+    foreign.parent.mkdir()
+    foreign.write_text("years of work")
+    with pytest.raises(ArtifactError, match="is in the way and was not written by theseus; move it"):
+        Workspace.finished(made.path, asked, overwrite=False, reuse=True)
+    assert foreign.exists()
+
+
+def test_a_training_that_is_killed_while_it_is_removed_is_still_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = begin(tmp_path / "out", lr=1e-4)
+    mark(workspace)
+    (workspace.path / "log.jsonl").touch()
+    remove = shutil.rmtree
+
+    def killed(path: Path) -> None:
+        if path != workspace.path:
+            remove(path)
+            return
+        (path / REQUEST).unlink()  # in no order that is known
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path / "out", overwrite=True, lr=2e-4)
+    assert [path.name for path in begin(tmp_path / "out", lr=2e-4).path.iterdir()] == [REQUEST]
 
 
 def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Workspace:
                 with _alone(path):
                     if before is not None:
                         progress.say(f"discarding {path}, an unfinished run with {_difference(before, asked)}")
-                    shutil.rmtree(path)
+                    cls(path).close()
             write_atomically(path / REQUEST, json.dumps(asked, indent=2) + "\n")
         return cls(path)
 
@@ -91,13 +91,13 @@ class Workspace:
         An unfinished training beside it that was asked for with other values is left as it is.
 
         Raises:
-            ArtifactError: `out` is taken by something else.
+            ArtifactError: `out`, or the place beside it, is taken by something else.
         """
         closing = cls.closing(out)
         kept = Artifact.kept(out, request) if reuse or closing else None
         if kept is None:
             claim(out, overwrite or reuse)
-        elif closing and _read(_beside(out)) in (None, json.loads(json.dumps(request))):
+        elif closing and _before(_beside(out)) in (None, json.loads(json.dumps(request))):
             cls(_beside(out)).close()
         return kept
 
@@ -119,7 +119,12 @@ class Workspace:
             shutil.copytree(runs, folder / RUNS)
 
     def close(self) -> None:
-        """Remove the folder: the training is finished and its result is in place."""
+        """Remove the folder; what was asked goes last, so that one killed meanwhile is still known to be ours."""
+        for item in self.path.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            elif item.name != REQUEST:
+                item.unlink()
         shutil.rmtree(self.path)
 
 
@@ -164,14 +169,6 @@ def _before(path: Path) -> dict[str, Any] | None:
             raise ArtifactError(
                 f"{path} is in the way and was not written by theseus; move it, or choose another --out"
             ) from error
-        return None
-
-
-def _read(path: Path) -> Any:
-    """Return what the run in `path` was asked, None if nobody can tell any more."""
-    try:
-        return json.loads((path / REQUEST).read_text("utf-8"))
-    except (OSError, ValueError):
         return None
 
 
