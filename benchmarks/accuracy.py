@@ -9,9 +9,10 @@ validation split of data without one. Where words are tagged, a label is a word'
 
 A run is one line of the results. One that is there already is not repeated, so the command can be interrupted, and be
 run several times at once on tasks or arms of their own. With `--repeat 0.1` a random tenth of the runs that are there
-is made again from their lines alone, and compared. `predictions` are the labels given to the rows that are
-reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json` beside the results. A machine
-whose CPU has no bf16 trains in fp32 and makes other predecessors: give its runs a file of their own with `--results`.
+is made again from their lines alone, and what came of it is kept in `accuracy_repeats.jsonl`. `predictions` are the
+labels given to the rows that are reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json`
+beside the results. A machine whose CPU has no bf16 trains in fp32 and makes other predecessors: give its runs a file of
+their own with `--results`.
 """
 
 import argparse
@@ -141,9 +142,7 @@ def main() -> None:
                 continue
             progress.say(f"— {name}, {asked['arm']}, lr {asked['lr']:g}, seed {asked['seed']}")
             run = {**asked, **bench.run(asked, progress)}
-            arguments.results.parent.mkdir(parents=True, exist_ok=True)
-            with arguments.results.open("a") as file:
-                file.write(json.dumps(run) + "\n")
+            _append(run, arguments.results)
             progress.say(f"  validation {run['validation']}, test {run['test']}, loyalty {run['loyalty']}")
 
 
@@ -162,14 +161,21 @@ def grid(task: str, bench: "Bench", arguments: argparse.Namespace) -> Iterator[d
 
 
 def repeat(bench: "Bench", task: str, arguments: argparse.Namespace, progress: Progress) -> None:
-    """Run a random share of a task's runs again, each from its line alone, and say whether they answer the same."""
+    """Run a random share of a task's runs again, each from its line alone, and keep whether they answer the same."""
     runs = [run for run in _runs(arguments.results) if run["task"] == task]
     for known in random.sample(runs, max(1, round(arguments.repeat * len(runs)))):
         again = bench.run(known, progress)
-        same = again["predictions"] == known["predictions"]
-        found = "the same predictions" if same else f"test {again['test']} instead of {known['test']}"
-        print(f"{task}, {known['arm']}, lr {known['lr']:g}, seed {known['seed']}: {found}")
-        if bench.parent != known["predecessor"]:
+        found = {
+            **{key: known[key] for key in ("task", "arm", "lr", "seed", "test")},
+            "again": again["test"],
+            "same": again["predictions"] == known["predictions"],
+            "same_predecessor": bench.parent == known["predecessor"],
+            "machines": [{**run["machine"], "threads": run["threads"]} for run in (known, again)],
+        }
+        _append(found, arguments.results.with_name(f"{arguments.results.stem}_repeats.jsonl"))
+        answer = "the same predictions" if found["same"] else f"test {again['test']} instead of {known['test']}"
+        print(f"{task}, {known['arm']}, lr {known['lr']:g}, seed {known['seed']}: {answer}")
+        if not found["same_predecessor"]:
             print("  of another predecessor: it was fine-tuned elsewhere, or with other threads or versions")
 
 
@@ -307,6 +313,12 @@ def _is(run: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Tell whether a run is the one asked for; its line may be older than a setting, whose default it then has."""
     known = {**run, "config": CompressConfig.from_mapping(run["config"], "a run's line").to_json()}
     return asked.items() <= known.items()
+
+
+def _append(line: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _runs(path: Path) -> list[dict[str, Any]]:
