@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -158,6 +159,21 @@ def test_it_may_be_shared_by_threads(predictor: Predictor) -> None:
 def test_an_input_of_another_shape_is_refused_by_its_number(predictor: Predictor, question: list[str]) -> None:
     with pytest.raises(DataError, match=r"input 2 has [023] texts, and the model takes 1; correct it"):
         predictor.predict(question)
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", ("\ud800",), None, b"good", 3])
+def test_what_is_no_text_is_refused_by_its_number(predictor: Predictor, wrong: Any) -> None:
+    with pytest.raises(DataError, match="input 2 is no text of whole Unicode characters; correct it"):
+        predictor.predict(["good \U0001f600", wrong])
+
+
+@pytest.mark.parametrize("wrong", ["\ud800", ["good", "\ud800"], ["good", None], None])
+def test_words_that_are_no_text_are_refused_by_the_number_of_their_input(
+    family: Callable[[str, str], Path], wrong: Any
+) -> None:
+    predictor = Predictor(family("bert", "tokens") / "bundle", threads=1)
+    with pytest.raises(DataError, match="input 2 is no text of whole Unicode characters; correct it"):
+        predictor.predict(["good film", wrong])
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tiny_bert: Path, pair_successor: Path, tmp_path: Path) -> None:

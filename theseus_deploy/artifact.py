@@ -176,8 +176,8 @@ def claim(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def writable(out: Path) -> Iterator[None]:
-    """Turn what keeps `out` from being written into one line.
+def writable(out: Path, flag: str = "--out") -> Iterator[None]:
+    """Turn what keeps `out`, which the user named by `flag`, from being written into one line.
 
     Raises:
         ArtifactError: the disk is full, the place is read-only, a parent is a file.
@@ -188,7 +188,7 @@ def writable(out: Path) -> Iterator[None]:
         if error.errno not in UNWRITABLE:
             raise
         raise ArtifactError(
-            f"{out} cannot be written ({error.strerror}); free space or choose another --out"
+            f"{out} cannot be written ({error.strerror}); free space or choose another {flag}"
         ) from error
 
 

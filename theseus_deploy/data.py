@@ -143,8 +143,12 @@ def open_data(
 
 
 def _spelled_alike(splits: dict[str, Split], known: Collection[str]) -> dict[str, Split]:
-    """Spell labels that are numbers as the model does, or else as train does: pandas makes 1.0 of 1 in some files."""
+    """Spell labels that are numbers as the model does, or else as train does: pandas makes 1.0 of 1 in some files.
+
+    Of a model that calls none of its labels so, numbers are places.
+    """
     first = next(iter(splits.values()))
+    known = known if any(map(WHOLE.fullmatch, known)) else [str(place) for place in range(len(known))]
     known = known or first.names
     numbers = {name.removesuffix(".0"): name for name in known if WHOLE.fullmatch(name)}
     found = {}

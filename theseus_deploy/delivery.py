@@ -5,6 +5,7 @@ from pathlib import Path
 
 from theseus_deploy import hub
 from theseus_deploy.artifact import Artifact
+from theseus_deploy.errors import ArtifactError
 from theseus_deploy.export import triton as server
 from theseus_deploy.progress import SILENT, Progress
 
@@ -21,9 +22,11 @@ def delivered(
     """Make the bundle `out`, and then deliver it; whether it can be delivered is asked before.
 
     Raises:
-        TheseusError: a place is taken or cannot be reached. A bundle that was made by then is kept.
+        TheseusError: a place is taken, in the bundle itself, or cannot be reached. A bundle that was made by then is kept.
     """
     if triton:
+        if (triton / out.name).resolve().is_relative_to(out.resolve()):
+            raise ArtifactError(f"--triton {triton} would write into {out}, the bundle; choose a folder of its own")
         server.claim_repository(triton, out.name, overwrite)
     if push_to_hub:
         hub.check_login(push_to_hub)

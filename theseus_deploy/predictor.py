@@ -146,9 +146,17 @@ class Predictor:
     def _read(self, texts: Sequence[Text]) -> list[Question]:
         if isinstance(texts, str):
             raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
-        if self.task.tags_words:
-            return self._read_words(texts)
-        inputs = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
+        texts = list(texts)
+        try:
+            return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)
+        except TypeError as error:  # all that tokenizers says of what is no text
+            wrong = next((row for row, text in enumerate(texts, start=1) if not _is_text(text)), None)
+            if wrong is None:
+                raise
+            raise DataError(f"input {wrong} is no text of whole Unicode characters; correct it") from error
+
+    def _read_texts(self, texts: Sequence[Text]) -> list[Question]:
+        inputs = [(text,) if isinstance(text, str | bytes) else tuple(text) for text in texts]
         columns = (len(self.task.text),) if self.task.text else (1, 2)
         for row, text in enumerate(inputs, start=1):
             if len(text) not in columns:
@@ -188,6 +196,13 @@ class Predictor:
             raise ArtifactError(
                 f"{graph} answers with {width} logits, and the task has {self.task.outputs}; export it again"
             )
+
+
+def _is_text(text: object) -> bool:
+    """Tell whether a text, or every one of several, can be tokenised: half a surrogate pair cannot."""
+    if isinstance(text, str):
+        return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return isinstance(text, Sequence) and not isinstance(text, bytes) and all(map(_is_text, text))
 
 
 def _open(folder: Path) -> Manifest:

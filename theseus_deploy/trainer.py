@@ -169,7 +169,7 @@ class EpochSampler(LengthGroupedSampler):
         return cls(batch_size, list(lesson.train["length"]), seed)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch; accelerate calls this before each."""
+        """Choose the order of an epoch, before each."""
         self.generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
 
 
@@ -195,6 +195,11 @@ class Conductor(TrainerCallback):
                     callback.early_stopping_patience_counter >= callback.early_stopping_patience
                 )
         return control
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Choose the order of the epoch, which accelerate forgets where several processes resume in the midst of one."""
+        del args, control, kwargs
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Evaluate at the end and never before the model may be chosen; log whatever is saved."""

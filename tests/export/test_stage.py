@@ -1,5 +1,8 @@
+import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from theseus_deploy.configs import ExportConfig
 from theseus_deploy.errors import ArtifactError, ModelError
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.verify import verify
 
 
 def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corpus: Path) -> None:
@@ -81,6 +85,23 @@ def test_transformers_reads_the_bundles_configuration_and_tokenizer(int8_bundle:
     assert config.id2label == {0: "negative", 1: "positive"}
     assert config.num_hidden_layers == 4
     assert AutoTokenizer.from_pretrained(int8_bundle)("good film")["input_ids"] == [2, 5, 16, 3]
+
+
+@pytest.mark.parametrize("model", ["roberta", "bert"])
+def test_special_tokens_in_a_text_are_text_where_the_tokenizer_has_it_so(
+    family: Callable[[str, str], Path], tmp_path: Path, model: str
+) -> None:
+    checkpoint = shutil.copytree(family(model, "single-label") / "checkpoint", tmp_path / "checkpoint")
+    settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({**settings, "split_special_tokens": True}))
+    made = export_checkpoint(str(checkpoint), tmp_path / "out", ExportConfig(threads=1))
+    predictor = Predictor(made.path, threads=1)
+    for folder in (checkpoint, made.path):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        texts = [f"bad {token} good" for token in tokenizer.all_special_tokens]
+        expected = tokenizer(texts, padding=True)["input_ids"]
+        assert predictor.encode(texts)["input_ids"].tolist() == expected
+    assert all(check.ok for check in verify(made.path))
 
 
 def test_an_output_that_exists_is_refused(tiny_bert: Path, tmp_path: Path) -> None:

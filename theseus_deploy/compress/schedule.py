@@ -60,6 +60,10 @@ class Schedule:
         curriculum = min(1.0, self.base_rate + risen)
         return curriculum if self.kind == "linear" else 1 - curriculum
 
+    def whole(self, step: int) -> bool:
+        """Tell whether every module is replaced from optimizer step `step` on: a falling rate may begin at 1."""
+        return self.rate(step) >= 1 and (self.kind != "anti" or step >= self.replacing_steps)
+
 
 def replacement_mask(seed: int, step: int, modules: int, rate: float) -> tuple[bool, ...]:
     """Draw r_1..r_n ~ Bernoulli(rate) for one optimizer step: independent per module, shared over the whole batch.

@@ -17,7 +17,7 @@ class TheseusTrainer(StageTrainer):
     gradient, so the optimizer leaves it alone, its momentum too; that makes p lr the expected learning rate (eq. 7).
     A step in which no module is drawn has nothing to learn: its forward pass is skipped, and the schedules go on.
 
-    `thaw` adds parameters to the successors once the rate is 1: head and pooler, or all that is not the predecessor's
+    `thaw` adds parameters to the successors once the rate is 1 for good: head and pooler, or all that is not the predecessor's
     own layers. Until then they are frozen like those, and the optimizer, which knows them, has no gradient for them.
     """
 
@@ -74,7 +74,7 @@ class TheseusTrainer(StageTrainer):
 
     def selectable(self) -> bool:
         """The successor's score means nothing while modules of the predecessor still take part."""
-        return self.rate >= 1.0
+        return self.schedule.whole(self.state.global_step)
 
     def facts(self) -> dict[str, float]:
         """Return the rate p of the last step, and how many modules were replaced in it."""

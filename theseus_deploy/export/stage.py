@@ -1,6 +1,7 @@
 """The stage: checkpoint -> bundle, on objects and on paths."""
 
 import gc
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -240,12 +241,19 @@ def _ship(
 
 
 def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Path) -> None:
-    """Write the tokenizer's files; `tokenizer.json` says how to truncate and pad, for readers in any language."""
+    """Write the tokenizer's files; `tokenizer.json` says how to truncate and pad, for readers in any language.
+
+    It has no place for `split_special_tokens`, by which a `</s>` in a text is text: it knows no special token then.
+    """
     from tokenizers import Tokenizer
 
     write_tokenizer(tokenizer, folder)
     path = folder / "tokenizer.json"
     production = Tokenizer.from_file(str(path))
+    if tokenizer.split_special_tokens:
+        layout = json.loads(production.to_str())
+        layout["added_tokens"] = [token for token in layout["added_tokens"] if not token["special"]]
+        production = Tokenizer.from_str(json.dumps(layout))
     production.enable_truncation(task.max_length, direction=tokenizer.truncation_side)
     production.enable_padding(
         direction=tokenizer.padding_side,

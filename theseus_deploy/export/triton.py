@@ -21,8 +21,11 @@ def claim_repository(repository: Path, name: str, overwrite: bool) -> None:
     """Refuse a model that the repository has already, or that no server could call so.
 
     Raises:
-        ArtifactError: `name` is taken, or has other characters than letters, digits, `_`, `.` and `-`.
+        ArtifactError: `name` is taken, or has other characters than letters, digits, `_`, `.` and `-`; or the
+            repository is a file.
     """
+    if file := next((part for part in (repository, *repository.parents) if part.is_file()), None):
+        raise ArtifactError(f"--triton {repository} cannot be a folder, for {file} is a file; choose another")
     if not NAME.fullmatch(name):
         raise ArtifactError(f"{name!r} is no name for a model of Triton; choose an --out of letters, digits, _, . or -")
     place = repository / name
@@ -47,7 +50,7 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
     task = bundle.manifest.task
     inputs = [value.name for value in onnx.load(bundle.path / GRAPH).graph.input]
     labelled = task.kind in LABELLED
-    with writable(place):
+    with writable(place, "--triton"):
         repository.mkdir(parents=True, exist_ok=True)
         parent = repository.parent if _on_one_disk(repository, repository.parent) else repository  # a mounted volume
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=parent))
