@@ -100,6 +100,19 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Write a csv of a given header and rows and return its name."""
+
+    def write(header: str, *rows: str, name: str = "data.csv") -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join([header, *rows, ""]), "utf-8")
+        return str(path)
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.csv (256 rows), validation.csv (64) and test.csv (96)."""
