@@ -30,9 +30,9 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from tests.artifacts import manifest
 from tests.conftest import BAD, GOOD, SPECIAL, largest_file, make_bert, make_tokenizer
 from tests.families import save_tokenizer_of
-from tests.test_artifact import manifest
 from tests.test_tables import Hub
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.errors import ModelError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_artifact import CORPUS, PARENT, make
+from tests.artifacts import CORPUS, PARENT, make
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.errors import ArtifactError, TrainingError
