@@ -33,7 +33,7 @@ from transformers import (
 from tests.artifacts import manifest
 from tests.conftest import BAD, GOOD, SPECIAL, largest_file, make_bert, make_tokenizer
 from tests.families import save_tokenizer_of
-from tests.test_tables import Hub
+from tests.hub import Hub
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.errors import ModelError
 from theseus_deploy.models import Checkpoint, open_checkpoint, save_checkpoint, torch_device, write_tokenizer
