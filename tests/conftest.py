@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,12 @@ def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def tiny_bert(save_model: Callable[..., Path]) -> Path:
     """A folder with a four-layer BERT, two labels: a stand-in for a fine-tuned predecessor."""
     return save_model(make_bert(), "predecessor")
+
+
+@pytest.fixture
+def folder(tiny_bert: Path, tmp_path: Path) -> Path:
+    """A copy of a good model folder, to be damaged."""
+    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))
 
 
 @pytest.fixture(scope="session")

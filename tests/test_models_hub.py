@@ -1,0 +1,107 @@
+"""A model of the Hub comes whole; a Hub that cannot be reached is one quick error."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
+
+import pytest
+
+from tests.artifacts import manifest
+from tests.checkpoints import MOODS, refuse
+from tests.conftest import make_bert, make_tokenizer
+from tests.hub import Hub
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.models import open_checkpoint, save_checkpoint
+
+
+@pytest.mark.parametrize("ref", ["not a name!", "a--b", "owner/..", "x" * 200])
+def test_what_is_no_hub_id_is_refused(ref: str) -> None:
+    assert f"{ref} is no local folder, and the Hub could not give it (" in refuse(lambda: open_checkpoint(ref))
+
+
+REACH = """
+import sys, time
+from theseus_deploy.errors import ModelError
+from theseus_deploy.models import open_checkpoint
+for ref in sys.argv[1:]:
+    began = time.monotonic()
+    try:
+        open_checkpoint(ref)
+    except ModelError as error:
+        print(f"{time.monotonic() - began:.0f} {error}")
+"""
+
+
+class Refusal(BaseRequestHandler):
+    """A proxy that lets nothing through."""
+
+    def handle(self) -> None:
+        self.request.recv(4096)
+        self.request.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+
+@pytest.fixture
+def proxy() -> Iterator[str]:
+    with ThreadingTCPServer(("127.0.0.1", 0), Refusal) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("how", ["down", "forbidden", "offline"])
+def test_a_hub_that_cannot_be_reached_is_one_quick_error(how: str, proxy: str, tmp_path: Path) -> None:
+    ways = {
+        "down": {"HF_ENDPOINT": "http://127.0.0.1:9"},
+        "forbidden": {"HTTPS_PROXY": proxy},
+        "offline": {"HF_HUB_OFFLINE": "1"},
+    }
+    settings = {**os.environ, "HF_HOME": str(tmp_path), **ways[how]}
+    refs = ["bert-base-uncased", "textattack/bert-base-uncased-MRPC"]
+    command = [sys.executable, "-c", REACH, *refs]
+    found = subprocess.run(command, env=settings, capture_output=True, text=True, check=True, timeout=120)
+    assert found.stderr == ""
+    for ref, line in zip(refs, found.stdout.splitlines(), strict=True):
+        seconds, _, message = line.partition(" ")
+        assert int(seconds) < 10
+        assert message.startswith(f"{ref} is no local folder, and the Hub could not give it (")
+        assert message.endswith("check the name and the network, or give a folder")
+
+
+class ModelHub(Hub):
+    """A Hub of models: what is asked of them differs from data sets in the path alone."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        asks = "/api/" in self.path
+        self.path = self.path.replace("/api/models/", "/api/datasets/") if asks else f"/datasets{self.path}"
+        super().do_GET()
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+def test_a_checkpoint_of_ours_comes_whole_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Artifact.writing(tmp_path / "out") as draft:
+        save_checkpoint(make_bert(labels=3), make_tokenizer(), draft.path)
+        (draft.path / "log.jsonl").write_text("{}\n")
+        (draft.path / "runs").mkdir()
+        (draft.path / "runs" / "events.0").write_text("x")
+        draft.finish(manifest(task=MOODS))
+    out = tmp_path / "out"
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setitem(Hub.data_sets, "owner/model", {**files, ".gitattributes": b"x", "pytorch_model.bin": b"y"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
+                    "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
+        code = "from theseus_deploy.models import open_checkpoint; print(open_checkpoint('owner/model').path)"
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr
+    found = Path(ran.stdout.strip())
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == files.keys()
