@@ -23,13 +23,17 @@ from tests.families import save_tiny
 from theseus_deploy.artifact import Artifact, Manifest, Parent, fingerprint
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, ExportConfig, Quantize
+from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.export.stage import export_checkpoint
+from theseus_deploy.lesson import Lesson
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 GOOD = ["good", "great", "lovely", "fine", "superb"]
 BAD = ["bad", "awful", "poor", "dreadful", "sad"]
 FILLER = ["the", "film", "was", "and", "plot", "actor", "scene", "a", "very", "it", "in", "story", "end", "long"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TASK = Task("single-label", ("negative", "positive"), ("text",), "label", 32)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,6 +88,17 @@ def make_rows(count: int, seed: int) -> list[tuple[str, str]]:
     return rows
 
 
+def make_lesson(train_rows: int, validation_rows: int, world: World = ALONE) -> Lesson:
+    """What is learned from such sentences, in tokens."""
+
+    def split(name: str, count: int, seed: int) -> Split:
+        texts, labels = zip(*make_rows(count, seed), strict=True)
+        return Split(name, [(text,) for text in texts], list(labels))
+
+    train_split, validation = split("train", train_rows, 0), split("validation", validation_rows, 1)
+    return Lesson.prepare(train_split, validation, TASK, make_tokenizer(), "made here", world)
+
+
 def write_csv(path: Path, rows: list[tuple[str, str]], header: str = "text,label") -> Path:
     path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n", "utf-8")
     return path
@@ -121,6 +136,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, (split, count) in enumerate([("train", 256), ("validation", 64), ("test", 96)]):
         write_csv(folder / f"{split}.csv", make_rows(count, seed))
     return folder
+
+
+@pytest.fixture(scope="module")
+def lesson() -> Lesson:
+    """A lesson of 96 rows to learn from and 32 to be chosen by."""
+    return make_lesson(96, 32)
 
 
 @pytest.fixture(scope="session")

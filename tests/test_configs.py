@@ -1,7 +1,7 @@
 """A configuration that exists is within its limits; what is not, says which value, which limit and what to do."""
 
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from theseus_deploy.configs import (
     Config,
     ExportConfig,
     FinetuneConfig,
+    Method,
+    Thaw,
     TrainingConfig,
 )
 from theseus_deploy.errors import ConfigError
@@ -154,3 +156,21 @@ def test_a_recipe_is_refused_with_its_name(recipe: str, reason: str) -> None:
         FinetuneConfig.from_mapping(yaml.safe_load(recipe), "recipe.yaml")
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "drops", "thaws"),
+    [
+        ("theseus", True, "none"),
+        ("truncate", True, "none"),
+        ("distill", False, "all"),
+        ("theseus+distill", False, "all"),
+    ],
+)
+def test_with_logits_to_learn_from_all_is_thawed_and_nothing_dropped(method: Method, drops: bool, thaws: Thaw) -> None:
+    config = CompressConfig(method=method)
+    assert (config.drops(tags_words=False), config.thaws) == (drops, thaws)
+    assert config.drops(tags_words=True)
+    for words in (False, True):
+        assert replace(config, dropout=not drops).drops(words) != drops
+    assert replace(config, thaw="head").thaws == "head"

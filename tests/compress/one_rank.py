@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tests.compress.test_trainer import CONFIG, MAP, Watch, make_lesson
-from tests.conftest import make_bert
+from tests.conftest import make_bert, make_lesson
+from tests.trainings import CONFIG, MAP, Watch
 from theseus_deploy.compress.modules import assemble, theseus_modules
 from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.compress.trainer import TheseusTrainer

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.compress import one_rank
-from tests.compress.test_trainer import CONFIG
+from tests.trainings import CONFIG
 from theseus_deploy.compress.schedule import replacement_mask
 from theseus_deploy.configs import CompressConfig
 from theseus_deploy.distributed import World

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tests.compress.test_trainer import make_lesson
-from tests.conftest import make_bert
+from tests.conftest import make_bert, make_lesson
 from theseus_deploy.compress.families import layers_of
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.start import beyond_chance, choose_start

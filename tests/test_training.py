@@ -1,0 +1,135 @@
+"""A training is as long as its plan, and goes on as if it had never stopped: property 13 of the paper's list."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import make_bert
+from tests.trainings import CONFIG, MAP, run
+from theseus_deploy.compress.modules import assemble, successor_parameters
+from theseus_deploy.compress.schedule import Schedule
+from theseus_deploy.compress.trainer import TheseusTrainer
+from theseus_deploy.configs import CompressConfig, FinetuneConfig, TrainingConfig
+from theseus_deploy.errors import TrainingError
+from theseus_deploy.lesson import Lesson
+from theseus_deploy.progress import SILENT
+from theseus_deploy.training import Plan, train
+from theseus_deploy.workspace import Workspace
+
+
+def test_patience_ends_a_run_after_evaluations_that_were_no_better_and_only_once_the_rate_is_1(
+    lesson: Lesson, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, max_steps=120, patience=2, lr=1e-9)  # nothing moves, so nothing gets better
+    trainer, _ = run(lesson, tmp_path, config, Schedule("linear", 0.3, 36))
+    evaluated = [line["step"] for line in trainer.state.log_history if "eval_accuracy" in line]
+    assert evaluated == [36, 48, 60]
+    assert trainer.state.global_step == 60
+    assert trainer.state.best_global_step == 36
+
+    again, watch = run(lesson, tmp_path, config, Schedule("linear", 0.3, 36))  # killed before its result was written
+    assert len(watch.weights) <= 1
+    assert again.state.best_global_step == 36
+    for one, other in zip(successor_parameters(trainer.model), successor_parameters(again.model), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("decay_from", "middle"), [(0, 0.5), (18, 1.0), (24, 1.0)])
+def test_the_learning_rate_falls_to_0_from_where_it_was_asked_to(
+    lesson: Lesson, tmp_path: Path, decay_from: int, middle: float
+) -> None:
+    config = replace(CONFIG, max_steps=24)
+    make = partial(TheseusTrainer, schedule=Schedule("constant", 1.0, 0))
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    model = assemble(make_bert(), MAP)
+    trainer = train(make, model, lesson, Plan(24, 12), config, workspace, SILENT, decay_from=decay_from)
+    assert trainer.lr_scheduler is not None
+    factor = trainer.lr_scheduler.lr_lambdas[0]
+    assert [factor(0), factor(12)] == [1.0, middle]
+    assert factor(21) == pytest.approx(min(1.0, 3 / max(1, 24 - decay_from)))
+    assert trainer.optimizer is not None
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("crash_after", [11, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 13, 23))])
+def test_a_run_that_was_interrupted_ends_bit_equal_to_one_that_was_not(
+    lesson: Lesson, tmp_path: Path, crash_after: int
+) -> None:
+    straight, _ = run(lesson, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path / "broken", crash_after=crash_after)
+    resumed, watch = run(lesson, tmp_path / "broken")
+    assert len(watch.weights) == 24 - {1: 0, 11: 10, 13: 12, 23: 20}[crash_after]  # step 12 was evaluated as the best
+    for one, other in zip(successor_parameters(straight.model), successor_parameters(resumed.model), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_that_was_not_written_whole_is_not_resumed_from(lesson: Lesson, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=21)
+    (tmp_path / "out.partial" / "checkpoint-20" / "complete").unlink()
+    _, watch = run(lesson, tmp_path)
+    assert len(watch.weights) == 24 - 12
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_resuming_loads_no_code_from_the_folder(lesson: Lesson, tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    bait = tmp_path / "owned"
+
+    class Malicious:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+            return Path.touch, (bait,)
+
+    planted = tmp_path / "out.partial" / "checkpoint-10" / name
+    assert planted.exists()
+    torch.save(Malicious(), planted)
+    with pytest.raises(TrainingError, match="holds more than tensors"):
+        run(lesson, tmp_path)
+    assert not bait.exists()
+
+
+def test_a_run_that_was_killed_after_its_last_step_takes_no_other(lesson: Lesson, tmp_path: Path) -> None:
+    config = replace(CONFIG, max_steps=6)  # in the middle of an epoch
+    first, _ = run(lesson, tmp_path, config)
+    again, _ = run(lesson, tmp_path, config)
+    assert (again.state.global_step, again.state.log_history[-1]["step"]) == (6, 6)
+    assert [line["step"] for line in again.state.log_history if "loss" in line] == [
+        line["step"] for line in first.state.log_history if "loss" in line
+    ]
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(weight, again.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    damaged = tmp_path / "out.partial" / "checkpoint-10" / name
+    damaged.write_bytes(damaged.read_bytes()[:100] if name != "trainer_state.json" else b"")
+    with pytest.raises(TrainingError, match=r"checkpoint-10 cannot be resumed from \(.+\); remove it to resume from"):
+        run(lesson, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps"),
+    [
+        (CompressConfig(), 1_000),  # of 96 rows in batches of 32
+        (CompressConfig(method="truncate"), 1_000),  # rivals have the same budget
+        (CompressConfig(batch_size=1, accumulate=2, max_steps=7), 7),
+        (CompressConfig(epochs=2.5), 8),
+        (CompressConfig(epochs=500.0), 1_500),
+        (FinetuneConfig(), 9),
+    ],
+)
+def test_a_training_that_nobody_gave_a_length_is_not_too_short_for_its_schedule(
+    config: TrainingConfig, steps: int
+) -> None:
+    assert Plan.of(config, 96).steps == steps
+    assert Plan.of(CompressConfig(), 96_000).steps == 9_000
