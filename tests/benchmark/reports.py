@@ -22,6 +22,12 @@ from theseus_deploy.benchmark.report import (
 from theseus_deploy.tasks import KINDS
 
 SHAPES = (Shape(1, "data"), Shape(8, "data"), Shape(1, 16))
+HOSTILE = '<script>alert("x")</script>|*a*&\x00\x1b[31m [bold]'
+GATES = (
+    Gate("p50-ratio", "small (onnxruntime)", 0.6, 0.5, (0.49, 0.51), "pass"),
+    Gate("metric-drop", "small (onnxruntime)", 0.01, 0.03, (0.02, 0.04), "fail"),
+    Gate("label-loyalty", "small (onnxruntime)", 0.95, 0.95, (0.94, 0.96), "inconclusive", "few rows; add some"),
+)
 
 
 def make_report(

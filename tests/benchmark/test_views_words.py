@@ -1,0 +1,85 @@
+"""What views say in words: who won, by how much, and what cannot be told."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.benchmark.reports import GATES, make_report
+from theseus_deploy.benchmark.gains import gain
+from theseus_deploy.benchmark.views import markdown, words
+
+
+def test_a_reference_is_shown_and_never_wins() -> None:
+    report = make_report("a (torch)", "b (torch)")
+    slow, fast = report.candidates
+    assert words.winner(report) == fast
+    referred = replace(report, candidates=(slow, replace(fast, role="reference")))
+    assert words.winner(referred) == slow
+    assert "b (torch)" in markdown.render(referred)
+
+
+def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
+    report = make_report("a (torch)", "b (torch)")
+    best = words.winner(report)
+    assert best is not None
+    assert best.name == "b (torch)"
+    held = replace(report, gates=(replace(GATES[1], candidate="b (torch)"),))
+    assert words.winner_line(held).startswith("a (torch) is 2.")
+    everyone = tuple(replace(GATES[1], candidate=name) for name in ("a (torch)", "b (torch)"))
+    assert words.winner_line(replace(report, gates=everyone)) == (
+        "No candidate passed every gate; the fastest, b (torch), was stopped by metric-drop."
+    )
+    swapped = replace(report, baseline=report.candidates[1], candidates=(report.candidates[1],))
+    slow = replace(swapped.candidates[0].latency[0], ratio=report.baseline.latency[0].ratio)
+    slower = replace(swapped, candidates=(replace(swapped.candidates[0], latency=(slow,)),))
+    assert words.winner_line(slower) == "No candidate is certainly faster than the baseline."
+
+
+def test_noise_that_tells_equals_apart_is_said() -> None:
+    report = make_report()
+    noise = {**report.environment["noise"], "aa_p50_ratio": 1.2, "interval": [1.1, 1.3]}
+    assert "quieten" not in words.noise_line(report)
+    assert "quieten" in words.noise_line(replace(report, environment={**report.environment, "noise": noise}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(134.2, "134"), (41.02, "41.0"), (4.559, "4.56"), (0.8731, "0.873"), (9.999, "10.0"), (12345, "12,300"), (0, "0")],
+)
+def test_three_significant_digits(value: float, text: str) -> None:
+    assert words.digits(value) == text
+
+
+def test_ratios_in_words() -> None:
+    assert words.times(0.213) == "0.21"
+    assert words.times(0.0523) == "0.052"
+    assert words.faster(0.21) == "4.8x faster"
+    assert words.faster(1.5) == "1.5x slower"
+    assert words.faster(0.21, (0.20, 0.22)) == "4.8x faster"
+    assert words.faster(0.21, (0.10, 0.50)) == "2.0x to 10x faster"
+
+
+def test_decimal_points_stand_in_one_column() -> None:
+    assert words.aligned(["134", "41.0", "4.56", "–"]) == ["134   ", "41.0 ", "4.56", "–"]
+
+
+def test_too_few_samples_have_no_tail() -> None:
+    latency = make_report().baseline.latency[0]
+    assert len(latency.samples) == 48
+    assert [words.percentile(latency, name) for name in ("p50", "p95", "p99")] == [latency.p50, latency.p95, None]
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ({"layers": 2, "parameters": 500}, "4 layers → 2 layers"),
+        ({"parameters": 2_000_000}, "0.0 M parameters → 2.0 M parameters"),
+        ({"runtime": "onnxruntime", "device": "cuda"}, "torch → onnxruntime on cuda"),
+        ({"precision": "bf16"}, "fp32 → bf16"),
+    ],
+)
+def test_a_step_says_from_what_to_what_it_went(end: dict[str, object], said: str) -> None:
+    report = make_report()
+    one = replace(report.candidates[0], **{"runtime": "torch", **end})  # type: ignore[arg-type]
+    (step,) = gain(replace(report, candidates=(one,)), one).steps
+    assert words.change_detail(step) == said
