@@ -1,7 +1,9 @@
-"""A tiny random model of every family, under any head, with a tokenizer of the family's own kind."""
+"""A tiny random model of every family, under any head, with a tokenizer of the family's own kind, and rows for it."""
 
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -36,6 +38,7 @@ SENTENCES = (
     "a very long film, and the plot was dreadful",
     "Zürich  Hauptbahnhof 😂 was lovely",
 )
+WORDS = ["the", "Empire", "State", "Building", "stands", "in", "New", "York", "Anna", "Karenina", "lives", "it", "😂"]
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 BERT_SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 PLAIN = {
@@ -167,3 +170,16 @@ def save_tiny(family: str, kind: str, folder: Path, layers: int | None = None) -
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def write_rows(kind: str, path: Path) -> Path:
+    """Rows under the labels of a kind of task, some without a word or a label, one that must be cut."""
+    draw, labels, rows = random.Random(5), LABELS[kind], list[dict[str, Any]]()
+    for row in range(60):
+        words = draw.choices(WORDS, k=90 if row == 3 else draw.randint(0, 12))
+        if kind == "tokens":
+            rows.append({"tokens": words, "ner_tags": draw.choices(labels, k=len(words))})
+        else:
+            rows.append({"text": " ".join(words), "labels": draw.sample(labels, draw.randint(0, 3))})
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path

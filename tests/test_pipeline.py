@@ -1,17 +1,20 @@
-"""A whole recipe on a tiny model: every stage, then what is skipped, and what is done again."""
+"""A whole recipe on a tiny model: every stage, what is skipped and done again; and a benchmark with a reference."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
+from tests.benchmark.requests import asked
 from tests.cli.conftest import Ran, theseus  # noqa: F401 - a fixture
+from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
-from theseus_deploy.configs import ExportConfig, Quantize
-from theseus_deploy.errors import ConfigError, DataError
-from theseus_deploy.pipeline import Export, Recipe, run
+from theseus_deploy.configs import BenchmarkConfig, ExportConfig, Quantize
+from theseus_deploy.errors import ConfigError, DataError, TheseusError
+from theseus_deploy.machine import this_machine
+from theseus_deploy.pipeline import Export, Recipe, benchmark_with_reference, run
 
 RECIPE = """
 model: {model}
@@ -134,3 +137,44 @@ def test_columns_are_named_by_a_list_or_as_on_the_command_line(spelled: str) -> 
     assert (recipe.text, recipe.label) == (("one", "two"), "one,two")
     recipe = Recipe.parse("{model: a, data: b}", "recipe")
     assert (recipe.text, recipe.label) == (None, None)
+
+
+@pytest.mark.slow
+def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
+    """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""
+    config = BenchmarkConfig(
+        batch=(4,), min_samples=5, max_seconds=1, threads=1, max_size_ratio=1.0, bf16=this_machine().native_bf16
+    )
+    watcher = Watcher()
+    wanted = asked([str(successor_bundle)], tiny_bert, corpus, config)
+    report = benchmark_with_reference(wanted, watcher)
+    roles = {one.name: one.role for one in report.candidates}
+    (exported,) = (one for one in report.candidates if one.runtime == "onnxruntime" and one.role == "reference")
+    assert exported.name == f"{tiny_bert.name}-onnx-fp32 (onnxruntime)"
+    assert (exported.path, exported.precision) == (str(tiny_bert), "fp32")
+    assert exported.scores == report.baseline.scores
+    assert {gate.candidate for gate in report.gates} == {name for name in roles if roles[name] == "candidate"}
+    halves = [one for one in report.candidates if one.precision == "bf16"]
+    for one in halves:
+        assert (one.runtime, one.role) == ("torch", "reference")
+        assert one.loyalty is not None
+        assert 0.9 < one.loyalty.probability < 1 - 1e-6  # near the baseline, and not it
+    assert any(line.startswith(f"Exporting {tiny_bert} to fp32 ONNX") for line in watcher.told)
+    assert report.request == wanted.identity()
+
+
+@pytest.mark.parametrize(
+    ("data", "changed", "said"),
+    [
+        ("nowhere.csv", {}, "nowhere.csv does not exist"),
+        (None, {"against": "nowhere.json"}, "nowhere.json is no benchmark report"),
+        (None, {"threads_sweep": (4096,)}, "--threads-sweep 4096"),
+    ],
+)
+def test_nothing_is_exported_for_a_wrong_request(
+    tiny_bert: Path, successor_bundle: Path, corpus: Path, data: str | None, changed: dict[str, Any], said: str
+) -> None:
+    watcher, config = Watcher(), BenchmarkConfig(threads=1, **changed)
+    with pytest.raises(TheseusError, match=said):
+        benchmark_with_reference(asked([str(successor_bundle)], tiny_bert, data or corpus, config), watcher)
+    assert watcher.told == []

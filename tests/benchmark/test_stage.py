@@ -2,71 +2,37 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
-from tests.families import LABELS
+from tests.benchmark.requests import CONFIG, asked
+from tests.families import write_rows
+from tests.watcher import Watcher
 from theseus_deploy.benchmark.latency import LOADS, PACED
 from theseus_deploy.benchmark.noise import crowding
 from theseus_deploy.benchmark.report import BenchmarkReport
-from theseus_deploy.benchmark.runtimes import RUNTIMES
-from theseus_deploy.benchmark.stage import BenchmarkRequest, benchmark
+from theseus_deploy.benchmark.stage import benchmark
 from theseus_deploy.benchmark.views import VIEWS, save
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import open_data
-from theseus_deploy.errors import ConfigError, DataError, TheseusError
+from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.models import open_checkpoint
-from theseus_deploy.pipeline import benchmark_with_reference
 from theseus_deploy.predictor import Predictor
 
-CONFIG = BenchmarkConfig(
-    batch=(1, 4), sequence=(8,), min_samples=12, max_seconds=2, threads=1, max_size_ratio=1.0, min_label_loyalty=0.8,
-    threads_sweep=(1, 2), price_per_hour=3.6,
-)  # fmt: skip
 CANDIDATE = {
     "name", "path", "runtime", "device", "precision", "parameters", "bytes", "load_seconds", "peak_rss_bytes", "scores",
     "loyalty", "latency",
 }  # fmt: skip
 LATENCY = {"batch", "sequence", "samples", "p50", "p90", "p95", "p99", "mean", "per_second", "ratio"}
-
-
-class Watcher:
-    """Remembers what it was told."""
-
-    def __init__(self, interrupt_at: str = "never") -> None:
-        self.told: list[str] = []
-        self.steps = 0
-        self._interrupt_at = interrupt_at
-
-    def say(self, message: str) -> None:
-        self.told.append(message)
-        if self._interrupt_at in message:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def track(self, title: str, total: int) -> Iterator["Watcher"]:
-        self.say(title)
-        yield self
-
-    def advance(self, steps: int = 1, **facts: float | str) -> None:
-        self.steps += steps
-
-
-def asked(candidates: list[str], baseline: object, data: object, config: BenchmarkConfig = CONFIG) -> BenchmarkRequest:
-    return BenchmarkRequest(candidates=candidates, baseline=str(baseline), data=str(data), config=config)
 
 
 @pytest.fixture(scope="module")
@@ -246,47 +212,6 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
     assert watcher.told == []
 
 
-@pytest.mark.slow
-def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
-    """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""
-    config = BenchmarkConfig(
-        batch=(4,), min_samples=5, max_seconds=1, threads=1, max_size_ratio=1.0, bf16=this_machine().native_bf16
-    )
-    watcher = Watcher()
-    wanted = asked([str(successor_bundle)], tiny_bert, corpus, config)
-    report = benchmark_with_reference(wanted, watcher)
-    roles = {one.name: one.role for one in report.candidates}
-    (exported,) = (one for one in report.candidates if one.runtime == "onnxruntime" and one.role == "reference")
-    assert exported.name == f"{tiny_bert.name}-onnx-fp32 (onnxruntime)"
-    assert (exported.path, exported.precision) == (str(tiny_bert), "fp32")
-    assert exported.scores == report.baseline.scores
-    assert {gate.candidate for gate in report.gates} == {name for name in roles if roles[name] == "candidate"}
-    halves = [one for one in report.candidates if one.precision == "bf16"]
-    for one in halves:
-        assert (one.runtime, one.role) == ("torch", "reference")
-        assert one.loyalty is not None
-        assert 0.9 < one.loyalty.probability < 1 - 1e-6  # near the baseline, and not it
-    assert any(line.startswith(f"Exporting {tiny_bert} to fp32 ONNX") for line in watcher.told)
-    assert report.request == wanted.identity()
-
-
-@pytest.mark.parametrize(
-    ("data", "changed", "said"),
-    [
-        ("nowhere.csv", {}, "nowhere.csv does not exist"),
-        (None, {"against": "nowhere.json"}, "nowhere.json is no benchmark report"),
-        (None, {"threads_sweep": (4096,)}, "--threads-sweep 4096"),
-    ],
-)
-def test_nothing_is_exported_for_a_wrong_request(
-    tiny_bert: Path, successor_bundle: Path, corpus: Path, data: str | None, changed: dict[str, Any], said: str
-) -> None:
-    watcher, config = Watcher(), BenchmarkConfig(threads=1, **changed)
-    with pytest.raises(TheseusError, match=said):
-        benchmark_with_reference(asked([str(successor_bundle)], tiny_bert, data or corpus, config), watcher)
-    assert watcher.told == []
-
-
 def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:
     config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1)
     wanted, before = asked([str(fp32_bundle)], fp32_bundle, corpus, config), tmp_path / "before.json"
@@ -305,33 +230,6 @@ def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_p
     assert [(gate.name, gate.value, gate.verdict) for gate in report.gates] == [
         ("regression-ratio", change.ratio, "pass")
     ]
-
-
-def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -> None:
-    pytest.importorskip("openvino")
-    texts = open_data(str(corpus)).splits["test"].texts[:16]
-    sessions = [
-        RUNTIMES[name].load(path=str(fp32_bundle), ref="it", max_length=64, threads=1, device="cpu")
-        for name in ("onnxruntime", "openvino")
-    ]
-    logits = [session.run(session.encode(texts)) for session in sessions]
-    np.testing.assert_allclose(*logits, atol=1e-4)
-
-
-WORDS = ["the", "Empire", "State", "Building", "stands", "in", "New", "York", "Anna", "Karenina", "lives", "it", "😂"]
-
-
-def write_rows(kind: str, path: Path) -> Path:
-    """Rows under the labels of `tests.families`, some without a word or a label, one that must be cut."""
-    draw, labels, rows = random.Random(5), LABELS[kind], list[dict[str, Any]]()
-    for row in range(60):
-        words = draw.choices(WORDS, k=90 if row == 3 else draw.randint(0, 12))
-        if kind == "tokens":
-            rows.append({"tokens": words, "ner_tags": draw.choices(labels, k=len(words))})
-        else:
-            rows.append({"text": " ".join(words), "labels": draw.sample(labels, draw.randint(0, 3))})
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    return path
 
 
 @pytest.mark.slow
@@ -383,26 +281,6 @@ def test_rows_without_any_word_are_refused(family: Callable[[str, str], Path], t
     data.write_text('{"tokens": ["a"], "ner_tags": ["O"]}\n' + '{"tokens": [], "ner_tags": []}\n' * 40)
     with pytest.raises(DataError, match=r"has no word in 1 rows; add rows, or raise --max-rows"):
         asked([str(folder / "bundle")], folder / "bundle", data, replace(CONFIG, max_rows=1)).run()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tokens", "multi-label"])
-def test_all_runtimes_answer_alike_for_every_item(
-    family: Callable[[str, str], Path], tmp_path: Path, kind: str
-) -> None:
-    folder, data = family("bert", kind), write_rows(kind, tmp_path / "rows.jsonl")
-    texts = open_data(str(data), task=open_checkpoint(str(folder / "checkpoint")).task).for_scoring().texts[:16]
-    available = ["torch", "onnxruntime", *(["openvino"] if find_spec("openvino") else [])]
-    answers = []
-    for name in available:
-        path = folder / RUNTIMES[name].kind
-        session = RUNTIMES[name].load(path=str(path), ref="it", max_length=64, threads=1, device="cpu")
-        answers.append(session.answer(texts))
-    for row, words in enumerate(texts):
-        items = [answer[row] for answer in answers]
-        assert {len(item) for item in items} == {len(words) if kind == "tokens" else 1}
-        for item in items[1:]:
-            np.testing.assert_allclose(item, items[0], atol=1e-4)
 
 
 def workers() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
-from tests.benchmark.test_stage import Watcher
+from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.errors import ArtifactError, ModelError
