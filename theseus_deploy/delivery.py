@@ -22,7 +22,8 @@ def delivered(
     """Make the bundle `out`, and then deliver it; whether it can be delivered is asked before.
 
     Raises:
-        TheseusError: a place is taken, in the bundle itself, or cannot be reached. A bundle that was made by then is kept.
+        TheseusError: a place is taken, in the bundle itself, or cannot be reached. A bundle that was made by then is
+            kept.
     """
     if triton:
         if (triton / out.name).resolve().is_relative_to(out.resolve()):

@@ -197,7 +197,7 @@ class Conductor(TrainerCallback):
         return control
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Choose the order of the epoch, which accelerate forgets where several processes resume in the midst of one."""
+        """Choose the order of the epoch, which accelerate forgets where processes resume in the midst of one."""
         del args, control, kwargs
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
 

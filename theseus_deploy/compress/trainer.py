@@ -17,8 +17,9 @@ class TheseusTrainer(StageTrainer):
     gradient, so the optimizer leaves it alone, its momentum too; that makes p lr the expected learning rate (eq. 7).
     A step in which no module is drawn has nothing to learn: its forward pass is skipped, and the schedules go on.
 
-    `thaw` adds parameters to the successors once the rate is 1 for good: head and pooler, or all that is not the predecessor's
-    own layers. Until then they are frozen like those, and the optimizer, which knows them, has no gradient for them.
+    `thaw` adds parameters to the successors once the rate is 1 for good: head and pooler, or all that is not the
+    predecessor's own layers. Until then they are frozen like those, and the optimizer, which knows them, has no
+    gradient for them.
     """
 
     def __init__(self, *, schedule: Schedule, thaw: Thaw = "none", **kwargs: Any) -> None:

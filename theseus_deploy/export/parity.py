@@ -36,7 +36,8 @@ PROBE = 12  # texts that a bundle keeps, with its answers
 PROBE_WORDS = 100  # of each, where every word is answered
 
 ODD_TEXTS = (
-    "", " ", "a", "?!", "...", "\t\n", "0", "3.14159", "[MASK] [SEP] <mask> </s> good", "👍", "I 💙 it 😂😂😂", "¡Qué lástima!", "naïve café",
+    "", " ", "a", "?!", "...", "\t\n", "0", "3.14159", "[MASK] [SEP] <mask> </s> it", "👍", "I 💙 it 😂😂😂",
+    "¡Qué lástima!", "naïve café",
     "你好，世界", "これはテストです", "Привет, мир", "مرحبا بالعالم", "שלום", "https://example.org/a?b=c#d",
     "@you #topic", "<p>markup &amp; more</p>", "NOT good", "not not bad", "x" * 300, "word " * 600,
 )  # fmt: skip
