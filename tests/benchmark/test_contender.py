@@ -117,6 +117,7 @@ def test_weights_in_two_forms_count_once(tiny_bert: Path, tmp_path: Path) -> Non
     twice = shutil.copytree(tiny_bert, tmp_path / "twice")
     torch.save({}, twice / "pytorch_model.bin")
     torch.save({}, twice / "training_args.bin")
+    shutil.copy(tiny_bert / "model.safetensors", twice / "model.fp16.safetensors")
     once, both = line_up(str(tiny_bert), [str(twice)], AUTO)
     assert once.bytes == both.bytes
     (twice / "model.safetensors").rename(twice / "elsewhere")

@@ -51,6 +51,12 @@ def test_a_word_is_shown_in_its_sentence_and_a_sentence_once() -> None:
     assert len(text) == LONGEST + 2
 
 
+def test_words_that_no_model_saw_are_no_agreement() -> None:
+    cut = [[0.0, 0.0]] * 3
+    found = compare(TAGS, [[0, 1, 0, 1]], [[2.0, 0.0], *cut], [[1.0, 0.0], *cut], [("a", "b", "c", "d")])
+    assert found.confusion == (Exchange("O", "O", 1, 1, 1),)
+
+
 def test_of_many_labels_each_is_on_or_off() -> None:
     found = compare(
         MANY, [[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [-1.0, 1.0]], [[1.0, -2.0], [-3.0, -1.0]], [("x",), ("y",)]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.benchmark.reports import make_report
 from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.against import compare
 from theseus_deploy.benchmark.gate import RULES, Evidence, check_gates, judge, latency_limits
 from theseus_deploy.benchmark.report import EXIT_CODES, Change, Gate
 from theseus_deploy.benchmark.stats import Estimate
@@ -169,6 +170,28 @@ SILENT_ROWS: dict[str, tuple[Task, list[Any], str]] = {
     "one number": (REGRESSION, [0.5] * 40, "the true answers themselves score 0 in pearson on these 40 rows"),
     "two numbers": (REGRESSION, [0.1, 0.9], "pearson of 2 rows may be anything; add rows, 10 at least"),
 }
+
+
+def test_what_no_number_of_rows_proves_is_said() -> None:
+    gates = judge(BenchmarkConfig(max_metric_drop=0.0, min_label_loyalty=1.0), [make_evidence(changed=0)])
+    assert [(gate.verdict, gate.reason) for gate in gates] == [
+        ("inconclusive", f"no number of rows proves exactly {limit}, which was found; allow a little")
+        for limit in (0, 1)
+    ]
+
+
+def test_a_change_that_only_a_crowded_machine_leaves_open_says_so() -> None:
+    before = make_report()
+    one = before.candidates[0]
+    crowd, calm = (
+        compare(before, "", before.baseline, [one], (0.99, 1.01), crowding, seed=1).changes[0]
+        for crowding in (0.8, 0.0)
+    )
+    config = BenchmarkConfig(against="before.json", max_regression_ratio=calm.interval[1] * 1.01)
+    evidence = replace(make_evidence(changed=0), candidate=one, change=crowd, calm_change=calm, crowding=0.8)
+    (gate,) = judge(config, [evidence])
+    assert (gate.verdict, gate.interval) == ("inconclusive", crowd.interval)
+    assert gate.reason.startswith("candidates lacked a core for 80% of the time, which more samples do not mend")
 
 
 @pytest.mark.parametrize("name", SILENT_ROWS)

@@ -190,10 +190,20 @@ def test_a_constant_correlates_with_nothing() -> None:
     assert correlation(alone, first, second).tolist() == [0.0] * 200
 
 
-def test_independent_errors_add_up_in_squares() -> None:
+def test_independent_errors_add_up_in_squares_on_both_sides() -> None:
     wide = Estimate(2.0, (2 * math.exp(-0.3), 2 * math.exp(0.03)))
-    low, high = wide.widened((math.exp(-0.4), math.exp(0.04))).interval
-    assert (low, high) == (pytest.approx(2 * math.exp(-0.5)), pytest.approx(2 * math.exp(0.05)))
-    one = Estimate(2.0, (1.9, 2.1))
-    assert one.widened((1.0, 1.0)).interval == pytest.approx(one.interval)
-    assert one.widened((1.01, 1.1)).interval[0] == pytest.approx(1.9)  # equals that differ one way widen that side
+    expected = pytest.approx((2 * math.exp(-0.5), 2 * math.exp(math.hypot(0.03, 0.4))))
+    for noise in ((0.4, 0.4), (0.4, 0.04), (0.04, 0.4), (0.4, -0.01), (-0.01, 0.4)):
+        assert wide.widened((math.exp(-noise[0]), math.exp(noise[1]))).interval == expected
+    assert wide.widened((1.0, 1.0)).interval == pytest.approx(wide.interval)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_which_of_two_equal_processes_was_the_slow_one_decides_nothing(slow: bool) -> None:
+    """A candidate is 15 % above the quick one; the noise lies between them, whichever is called the baseline."""
+    draw = np.random.default_rng(0)
+    load = draw.lognormal(0, 0.3, (30, 4))
+    first, second, candidate = (scale * load * draw.lognormal(0, 0.02, (30, 4)) for scale in (1.10, 1.0, 1.15))
+    baseline, control = (first, second) if slow else (second, first)
+    low, high = median_ratio(candidate, baseline, 1).widened(median_ratio(control, baseline, 1).interval).interval
+    assert low < 1.10 < high

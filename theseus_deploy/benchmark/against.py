@@ -81,8 +81,8 @@ def compare(
         if was := before.get(one.name):
             ours, theirs = (_rounds(one), _rounds(baseline)), (_rounds(was), _rounds(earlier.baseline))
             now = crowded(noise, crowding, one.latency[0].ratio.p50)
-            low, high = crowded(then["interval"], then.get("crowding", 0.0), was.latency[0].ratio.p50)
-            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(now).widened((1 / high, 1 / low))
+            past = crowded(then["interval"], then.get("crowding", 0.0), was.latency[0].ratio.p50)
+            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(now).widened(past)
             changes.append(
                 Change(
                     candidate=one.name,

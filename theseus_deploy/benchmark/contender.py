@@ -15,7 +15,12 @@ from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 WEIGHTS: dict[FolderKind, tuple[tuple[str, ...], ...]] = {  # in the order in which they are looked for
-    "checkpoint": (("model*.safetensors",), ("pytorch_model*.bin",)),
+    "checkpoint": (
+        ("model.safetensors",),
+        ("model-*-of-*.safetensors",),
+        ("pytorch_model.bin",),
+        ("pytorch_model-*-of-*.bin",),
+    ),
     "bundle": (("*.onnx", "*.onnx.data", "*.onnx_data"),),
 }
 
@@ -138,7 +143,7 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
 
 
 def _bytes_of_weights(path: Path, kind: FolderKind) -> int:
-    """Count what is loaded: many a checkpoint of the Hub has its weights in two forms."""
+    """Count what is loaded: many a checkpoint of the Hub has its weights in two forms, or precisions."""
     forms = ([file for pattern in form for file in path.glob(pattern)] for form in WEIGHTS[kind])
     return sum(file.stat().st_size for file in next(filter(None, forms), []))
 

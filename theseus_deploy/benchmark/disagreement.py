@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.accuracy import Answers, seen_by_either
 from theseus_deploy.benchmark.report import Disagreement, Exchange, Sighting
 from theseus_deploy.tasks import Array
 
@@ -29,21 +29,23 @@ class Choices:
 
 
 def disagreement(ours: Answers, theirs: Answers, texts: Sequence[tuple[str, ...]]) -> Disagreement | None:
-    """Compare two models' choices on the same inputs; numbers are no choice: None."""
+    """Compare two models' choices on the same inputs, as loyalty does; numbers are no choice: None."""
     task = ours.task
     if task.facts.probabilities is None:
         return None
     one, other, truth = _choices(theirs), _choices(ours), _places(ours, ours.truth)
-    departs = one.chosen != other.chosen
+    choices = len(truth) // max(1, len(ours.logits))  # for each item
+    seen = np.repeat(seen_by_either(task, ours.logits, theirs.logits), choices)
+    departs = seen & (one.chosen != other.chosen)
     cells = np.stack([one.chosen, other.chosen], axis=1)
     exchanges = []
-    for before, after in np.unique(cells, axis=0):
-        here = (one.chosen == before) & (other.chosen == after)
+    for before, after in np.unique(cells[seen], axis=0):
+        here = seen & (one.chosen == before) & (other.chosen == after)
         right = (int((truth[here] == name).sum()) for name in (before, after))
         exchanges.append(Exchange(one.names[before], one.names[after], int(here.sum()), *right))
     exchanges.sort(key=lambda found: -found.count)
     least = np.minimum(one.sure, other.sure)
-    input_of = np.repeat(np.arange(len(texts)), np.diff(ours.starts) * (len(truth) // max(1, len(ours.logits))))
+    input_of = np.repeat(np.arange(len(texts)), np.diff(ours.starts) * choices)
     sightings: dict[int, Sighting] = {}
     for place in sorted(np.flatnonzero(departs), key=lambda place: (-least[place], place)):
         row = int(input_of[place])

@@ -20,7 +20,7 @@ class Evidence:
     """A candidate, the baseline, their answers, the seed of what is resampled, and the change since an earlier report.
 
     `noise` maps a quantile to the interval of its ratio between two processes of the baseline, `crowding` is the share
-    of their time for which the candidates lacked a core.
+    of their time for which the candidates lacked a core, `calm_change` the change as it were without.
     """
 
     candidate: Candidate
@@ -31,6 +31,11 @@ class Evidence:
     seed: int
     change: Change | None = None
     crowding: float = 0.0
+    calm_change: Change | None = None
+
+    def calm(self) -> "Evidence":
+        """Return the same as if no candidate had lacked a core."""
+        return replace(self, crowding=0.0, change=self.calm_change or self.change)
 
     def floor(self, quantile: float, ratio: float) -> Interval:
         """Return by what the machine may have changed such a ratio."""
@@ -73,13 +78,15 @@ class Rule:
 
     def undecided(self, evidence: Evidence, limit: float, max_rows: int | None) -> str:
         """Say why the interval decides nothing, and what makes it narrower."""
-        if self.timed and self.verdict(self.estimate(replace(evidence, crowding=0.0)), limit) != "inconclusive":
+        if self.timed and self.verdict(self.estimate(evidence.calm()), limit) != "inconclusive":
             return (
                 f"candidates lacked a core for {evidence.crowding:.0%} of the time, which more samples do not mend; "
                 "stop what else runs here"
             )
         if self.timed:
             return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
+        if self.estimate(evidence).value == limit and limit in (0, 1):
+            return f"no number of rows proves exactly {limit:g}, which was found; allow a little"
         rows = len(evidence.answers.references)
         remedy = f"raise --max-rows {max_rows}" if max_rows == rows else "add rows to the data"
         return f"the limit is inside the interval of {rows:,} rows; {remedy}"

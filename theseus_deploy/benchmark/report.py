@@ -332,6 +332,9 @@ def _check(report: BenchmarkReport) -> None:
                 raise ValueError(f"{one.name} has samples that are no times, or none")
             if latency.rounds < 1 or len(samples) % latency.rounds:
                 raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
+        for latency, beside in zip(one.latency, report.baseline.latency, strict=False):
+            if (latency.rounds, len(latency.samples)) != (beside.rounds, len(beside.samples)):
+                raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
 
 
 def _candidate(data: Mapping[str, Any]) -> Candidate:

@@ -144,13 +144,26 @@ def _benchmark(
     floor = {quantile: estimate.interval for quantile, estimate in noise.items()}
     working = environment["threads"] if baseline.device == "cpu" else 1
     crowd = crowding(measured.others, working, psutil.cpu_count() or environment["cores"])
-    against = None
+    against, changes, calm = None, {}, {}
     if earlier:
-        found = compare(earlier, str(config.against), first, others, floor[0.5], crowd, config.seed)
+        found, without = (
+            compare(earlier, str(config.against), first, others, floor[0.5], share, config.seed)
+            for share in (crowd, 0.0)
+        )
         against = replace(found, sha256=sha256_of(Path(str(config.against))))
-    changes = {change.candidate: change for change in against.changes} if against else {}
+        changes, calm = ({change.candidate: change for change in one.changes} for one in (found, without))
     evidence = [
-        Evidence(one, first, answers[one.name], answers[first.name], floor, config.seed, changes.get(one.name), crowd)
+        Evidence(
+            one,
+            first,
+            answers[one.name],
+            answers[first.name],
+            floor,
+            config.seed,
+            changes.get(one.name),
+            crowd,
+            calm.get(one.name),
+        )
         for one in others
         if one.role == "candidate"
     ]

@@ -31,11 +31,12 @@ class Estimate:
     def widened(self, noise: Interval) -> "Estimate":
         """Widen a ratio by what that of two equals may be: a noisy machine decides nothing that is close.
 
-        The two errors are independent, so that the squares of their logarithms add up.
+        The two errors are independent, so that the squares of their logarithms add up. What equals differ by tells how
+        far a process may be from another of the same model, and not which of the two was off: it widens both sides.
         """
         low, high = self.interval
-        below = math.hypot(math.log(self.value / low), math.log(min(1.0, noise[0])))
-        above = math.hypot(math.log(high / self.value), math.log(max(1.0, noise[1])))
+        reach = max(-math.log(noise[0]), math.log(noise[1]), 0.0)
+        below, above = (math.hypot(math.log(ratio), reach) for ratio in (self.value / low, high / self.value))
         return Estimate(self.value, (self.value * math.exp(-below), self.value * math.exp(above)))
 
 
