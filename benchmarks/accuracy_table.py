@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.stats import Estimate
-from theseus_deploy.tasks import as_seqeval
+from theseus_deploy.labels import as_seqeval
 
 RUNS = Path(__file__).resolve().parent / "results" / "accuracy.jsonl"
 OURS = "theseus+distill"

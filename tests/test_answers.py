@@ -5,7 +5,8 @@ import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
 from theseus_deploy.answers import ANSWERS, read_entities
-from theseus_deploy.tasks import KINDS, Task, as_seqeval
+from theseus_deploy.labels import as_seqeval
+from theseus_deploy.tasks import KINDS, Task
 from theseus_deploy.words import Words
 
 

@@ -11,7 +11,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from theseus_deploy.errors import ConfigError, DataError
-from theseus_deploy.tasks import KINDS, Label, Task, softmax
+from theseus_deploy.labels import Label
+from theseus_deploy.tasks import KINDS, Task, softmax
 
 MOODS = Task("single-label", ("bad", "fine", "good"), ("text",), "mood")
 SIMILARITY = Task("regression", (), ("a", "b"), "score", 64)

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.tasks import OUTSIDE, Task, as_seqeval, sigmoid, softmax
+from theseus_deploy.labels import OUTSIDE, as_seqeval
+from theseus_deploy.tasks import Task, sigmoid, softmax
 from theseus_deploy.words import Words
 
 Logits = NDArray[np.float32]  # of shape (items, labels): one item, or each word

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from theseus_deploy.errors import DataError
+from theseus_deploy.labels import Label, are_fractions
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
 from theseus_deploy.tables import read_tables
-from theseus_deploy.tasks import Label, Task, are_fractions
+from theseus_deploy.tasks import Task
 
 WHOLE = re.compile(r"-?\d+(\.0)?")  # a number that pandas may have written as a fraction
 HELD_OUT = 0.1  # the share of train that stands in for a validation split that is not there

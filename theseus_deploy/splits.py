@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from theseus_deploy.errors import DataError
+from theseus_deploy.labels import Label
 from theseus_deploy.tables import MISSING, Table, Tables
-from theseus_deploy.tasks import Label, Task
+from theseus_deploy.tasks import Task
 
 TEXT_COLUMNS = (
     ("sentence1", "sentence2"),

@@ -3,7 +3,8 @@ import numpy as np
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.disagreement import LONGEST, MOST, disagreement
 from theseus_deploy.benchmark.report import Disagreement, Exchange
-from theseus_deploy.tasks import Reference, Task
+from theseus_deploy.labels import Reference
+from theseus_deploy.tasks import Task
 
 CLASSES = Task("single-label", ("no", "yes"), ("text",), "label")
 MANY = Task("multi-label", ("a", "b"), ("text",), "labels")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Loyalty
 from theseus_deploy.errors import ModelError
+from theseus_deploy.labels import Reference
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import Split
-from theseus_deploy.tasks import Array, Reference, Task
+from theseus_deploy.tasks import Array, Task
 
 BATCH = 32
 BATCHES_A_REQUEST = 16

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from theseus_deploy.benchmark.accuracy import Answers, seen_by_either
 from theseus_deploy.benchmark.stats import Estimate, bootstrap, correlation, paired_difference, ranks, share
-from theseus_deploy.tasks import as_seqeval
+from theseus_deploy.labels import as_seqeval
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.integer] | NDArray[np.bool_]  # of shape (inputs, 3, classes)

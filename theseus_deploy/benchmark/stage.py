@@ -23,10 +23,11 @@ from theseus_deploy.benchmark.trial import Measured, Trial
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.errors import ConfigError, DataError
+from theseus_deploy.labels import Reference
 from theseus_deploy.machine import cpu_quota, this_machine, versions
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.splits import Split
-from theseus_deploy.tasks import Reference, Task
+from theseus_deploy.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
