@@ -68,9 +68,10 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Precision
 from theseus_deploy.data import open_data
 from theseus_deploy.dropout import PackedDropout
+from theseus_deploy.execution import eager_attention, quiet
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.machine import this_machine, usable_cores, versions
-from theseus_deploy.models import eager_attention, open_checkpoint, quiet
+from theseus_deploy.models import open_checkpoint
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
 from theseus_deploy.tokens import tokenise

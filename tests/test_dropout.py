@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from tests.families import FAMILIES, save_tiny
 from theseus_deploy.dropout import PackedDropout, packed_dropout
-from theseus_deploy.models import eager_attention
+from theseus_deploy.execution import eager_attention
 
 SHAPE = (40, 41, 61)  # no multiple of the four elements that a draw serves
 

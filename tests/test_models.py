@@ -18,7 +18,8 @@ from tests.artifacts import manifest
 from tests.checkpoints import MOODS, Save, configure, refuse
 from tests.conftest import largest_file, make_bert, make_tokenizer
 from theseus_deploy.artifact import Artifact, fingerprint
-from theseus_deploy.models import open_checkpoint, save_checkpoint, torch_device, write_tokenizer
+from theseus_deploy.execution import torch_device
+from theseus_deploy.models import open_checkpoint, save_checkpoint, write_tokenizer
 from theseus_deploy.tasks import Task
 
 

@@ -8,7 +8,8 @@ from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.models import open_checkpoint, torch_device, torch_threads
+from theseus_deploy.execution import torch_device, torch_threads
+from theseus_deploy.models import open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
 from theseus_deploy.workspace import Workspace

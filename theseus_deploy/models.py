@@ -1,11 +1,9 @@
-"""Find a model by name and load it, and refuse what cannot be used before any time is spent on it."""
+"""A model's folder: find it by name, refuse what cannot be used before any time is spent on it, load and write it."""
 
 import errno
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -15,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from theseus_deploy import builtin
 from theseus_deploy.artifact import MANIFEST, Artifact, Parent, fingerprint
 from theseus_deploy.errors import ArtifactError, ModelError, suggest
+from theseus_deploy.execution import quiet
 from theseus_deploy.tasks import KINDS, Task
 from theseus_deploy.workspace import SUFFIX, unfinished
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_MAX_LENGTH = 128
@@ -31,7 +29,6 @@ OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-rober
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust ends the message of an I/O error
 # Names of weights in a model whose modules are still being replaced: ours, and the original BERT-of-Theseus'.
 ASSEMBLED = (".predecessor.", ".successor.", ".scc_layer.")
-FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #35332; DeBERTa-v2 does not
 
 
 @dataclass(frozen=True)
@@ -299,74 +296,11 @@ def write_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from writing bars and reports to stderr: what is missing or damaged, we say."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def eager_attention(model: "PreTrainedModel") -> Iterator[None]:
-    """Compute attention as plain products for a while.
-
-    In a graph that is a quarter fewer nodes than `sdpa`, whose guards against NaN cost time. In training on a CPU,
-    `sdpa` with dropout is computed that way too, guards and all, and eager takes less time.
-    """
-    configs = {id(config): config for part in model.modules() if (config := getattr(part, "config", None))}
-    before = [(config, config._attn_implementation) for config in configs.values()]
-    for config, _ in before:
-        config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        for config, implementation in before:
-            config._attn_implementation = implementation
-
-
 def as_disk_error(error: Exception) -> OSError:
     """Turn the error of a library in Rust, which only its words tell apart, into the OSError it stands for."""
     number = OS_ERROR.search(str(error))
     code = int(number[1]) if number else errno.EACCES
     return OSError(code, os.strerror(code))
-
-
-def torch_device(asked: str) -> "torch.device":
-    """Resolve `auto`, `cpu` or `cuda`.
-
-    Raises:
-        ModelError: a GPU was asked for, and there is none.
-    """
-    import torch
-
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            "--device cuda, but torch sees no GPU here; use --device cpu, or install a CUDA build of torch"
-        )
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads for a while."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _locate(ref: str) -> Path:

@@ -17,23 +17,17 @@ from theseus_deploy.artifact import Artifact, Manifest, write_atomically
 from theseus_deploy.configs import Keep, TrainingConfig
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, suggest
+from theseus_deploy.execution import eager_attention, quiet, torch_device, torch_threads
 from theseus_deploy.lesson import HALF, Lesson
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import (
-    FP32_ONLY,
-    as_disk_error,
-    eager_attention,
-    quiet,
-    save_checkpoint,
-    torch_device,
-    torch_threads,
-)
+from theseus_deploy.models import as_disk_error, save_checkpoint
 from theseus_deploy.progress import Progress
 from theseus_deploy.trainer import Conductor, StageTrainer
 from theseus_deploy.workspace import LOG, Workspace, step_of
 
 LOG_EVERY = 10  # optimizer steps
 SAVES = 20  # checkpoints over the whole training
+FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #35332; DeBERTa-v2 does not
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class TorchSession:
     ) -> None:
         import torch
 
-        from theseus_deploy.models import Checkpoint, torch_device
+        from theseus_deploy.execution import torch_device
+        from theseus_deploy.models import Checkpoint
 
         torch.set_num_threads(threads)
         checkpoint = Checkpoint(ref, Path(path), artifact=None)  # the parent has checked the files' hashes
@@ -164,7 +165,7 @@ class OpenVinoGraph:
 
 
 def _check_torch() -> None:
-    from theseus_deploy.models import torch_device
+    from theseus_deploy.execution import torch_device
 
     torch_device("cuda")
 

@@ -13,7 +13,8 @@ from theseus_deploy.compress.start import choose_start
 from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.models import open_checkpoint, torch_device, torch_threads
+from theseus_deploy.execution import torch_device, torch_threads
+from theseus_deploy.models import open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.workspace import Workspace
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theseus_deploy.errors import ExportError
+from theseus_deploy.execution import eager_attention, evaluating
 from theseus_deploy.export.stream import write_graph
-from theseus_deploy.models import eager_attention
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -97,17 +97,6 @@ def strip_notes(proto: "ModelProto") -> None:
     proto.ClearField("doc_string")
     proto.ClearField("metadata_props")
     _strip_graph(proto.graph)
-
-
-@contextmanager
-def evaluating(model: "PreTrainedModel") -> Iterator[None]:
-    """Keep a model in evaluation mode for a while."""
-    training = model.training
-    model.train(False)
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _strip_graph(graph: "GraphProto") -> None:

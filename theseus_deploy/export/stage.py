@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import Corpus, open_data
+from theseus_deploy.execution import evaluating, torch_threads
 from theseus_deploy.export.card import model_card
-from theseus_deploy.export.onnx import evaluating, to_onnx
+from theseus_deploy.export.onnx import to_onnx
 from theseus_deploy.export.parity import (
     Answers,
     Parity,
@@ -28,7 +29,7 @@ from theseus_deploy.export.quantize.choose import check_request, quantise
 from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
-from theseus_deploy.models import open_checkpoint, torch_threads, write_tokenizer
+from theseus_deploy.models import open_checkpoint, write_tokenizer
 from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress
