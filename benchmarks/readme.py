@@ -15,7 +15,7 @@ import numpy as np
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import words
 from theseus_deploy.benchmark.views.markdown import summary
-from theseus_deploy.benchmark.views.words import milliseconds
+from theseus_deploy.benchmark.views.numbers import milliseconds
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from theseus_deploy.benchmark.stats import Estimate
-from theseus_deploy.benchmark.views.words import counted, digits, milliseconds, plain
+from theseus_deploy.benchmark.views.numbers import counted, digits, milliseconds
+from theseus_deploy.benchmark.views.words import plain
 from theseus_deploy.configs import POISSON
 from theseus_deploy.plan.search import REPLICATIONS
 from theseus_deploy.plan.stage import HOURS_A_MONTH, Need, Plan

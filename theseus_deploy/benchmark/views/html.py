@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
-from theseus_deploy.benchmark.views import plots, words
+from theseus_deploy.benchmark.views import main_table, numbers, plots, words
 
 WIDE, NARROW = 1040, 360  # each plot is drawn twice, so that its letters keep their size on a phone
 MOST_PAIRS = 20  # of labels that two models exchange, in the page; the JSON has all
@@ -48,7 +48,7 @@ def render(report: BenchmarkReport) -> str:
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         report=report,
-        columns=words.columns(report),
+        columns=main_table.columns(report),
         rows=_rows(report),
         gates=[_gate(gate) for gate in report.gates],
         forest=_forest(report),
@@ -82,15 +82,15 @@ def _name(one: Candidate) -> Cell:
 
 
 def _rows(report: BenchmarkReport) -> list[tuple[str, str, dict[str, Cell]]]:
-    columns = words.columns(report)
-    texts = {key: words.cells(report, key, FIGURE_SPACE) for key in columns}
+    columns = main_table.columns(report)
+    texts = {key: main_table.cells(report, key, FIGURE_SPACE) for key in columns}
     rows = []
     for position, one in enumerate(_everyone(report)):
         cells = {
             key: Cell(
                 texts[key][position],
                 -1.0 if (value := column.value(one)) is None else value,
-                words.reach(report, key, one).replace("-", "−"),
+                main_table.reach(report, key, one).replace("-", "−"),
             )
             for key, column in columns.items()
         }
@@ -142,8 +142,8 @@ def _steps(report: BenchmarkReport) -> list[dict[str, Cell]]:
                     "step": Cell(words.changes(step), words.changes(step), words.change_detail(step)),
                     "factor": Cell(words.factor(step), step.speedup.value),
                     "share": Cell("–", -1.0) if share is None else Cell(f"{share:.0%}".replace("-", "−"), share),
-                    "time": Cell(words.milliseconds(after.latency[0].p50), after.latency[0].p50),
-                    "size": Cell(words.megabytes(after.bytes), after.bytes),
+                    "time": Cell(numbers.milliseconds(after.latency[0].p50), after.latency[0].p50),
+                    "size": Cell(numbers.megabytes(after.bytes), after.bytes),
                     "metric": Cell(f"{after.scores[metric]:.3f}", after.scores[metric]),
                 }
             )
@@ -173,14 +173,16 @@ def _sizes(report: BenchmarkReport) -> list[dict[str, Cell]]:
             "layers": Cell(str(one.layers), one.layers),
             "parameters": Cell(f"{one.parameters:,}", one.parameters),
             "precision": Cell(one.precision, one.precision),
-            "bits": Cell(words.digits(8 * one.bytes / one.parameters), one.bytes / one.parameters),
-            "size": Cell(words.megabytes(one.bytes), one.bytes),
+            "bits": Cell(numbers.digits(8 * one.bytes / one.parameters), one.bytes / one.parameters),
+            "size": Cell(numbers.megabytes(one.bytes), one.bytes),
             "picture": Cell(plots.bar(one.bytes, most, _kind(report, one)), one.bytes),
             "less": Cell(
                 "–" if one is report.baseline else f"{(one.bytes - base) / 1e6:+,.1f}".replace("-", "−"),
                 one.bytes - base,
             ),
-            "ratio": Cell("1 (baseline)" if one is report.baseline else f"{words.times(one.bytes / base)}x", one.bytes),
+            "ratio": Cell(
+                "1 (baseline)" if one is report.baseline else f"{numbers.times(one.bytes / base)}x", one.bytes
+            ),
         }
         for one in everyone
     ]
@@ -193,7 +195,7 @@ def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
         values = {name: [words.percentile(latency, name) for _, latency in everyone] for name in PERCENTILES}
         texts = {
             name: words.aligned(
-                ["–" if value is None else words.milliseconds(value) for value in values[name]], FIGURE_SPACE
+                ["–" if value is None else numbers.milliseconds(value) for value in values[name]], FIGURE_SPACE
             )
             for name in PERCENTILES
         }
@@ -203,7 +205,7 @@ def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
                     "shape": Cell(words.shape(first), position),
                     "candidate": _name(one),
                     **{name: Cell(texts[name][number], values[name][number] or -1.0) for name in PERCENTILES},
-                    "rate": Cell(words.digits(latency.per_second), latency.per_second),
+                    "rate": Cell(numbers.digits(latency.per_second), latency.per_second),
                     "ratio": _ratio(report, one, latency),
                     "samples": Cell(f"{len(latency.samples):,}", len(latency.samples), f"{latency.rounds} rounds"),
                 }
@@ -217,8 +219,8 @@ def _sweep(report: BenchmarkReport) -> list[dict[str, Cell]]:
         {
             "candidate": _name(one),
             "threads": Cell(str(sweep.threads), sweep.threads),
-            "p50": Cell(words.milliseconds(latency.p50), latency.p50),
-            "rate": Cell(words.digits(latency.per_second), latency.per_second),
+            "p50": Cell(numbers.milliseconds(latency.p50), latency.p50),
+            "rate": Cell(numbers.digits(latency.per_second), latency.per_second),
             "core": _optional(latency.per_second_and_core),
             "cost": _optional(latency.cost_per_million),
             "ratio": _ratio(report, one, latency),
@@ -234,7 +236,7 @@ def _ratio(report: BenchmarkReport, one: Candidate, latency: Latency) -> Cell:
 
 
 def _optional(value: float | None) -> Cell:
-    return Cell("–", -1.0) if value is None else Cell(words.digits(value), value)
+    return Cell("–", -1.0) if value is None else Cell(numbers.digits(value), value)
 
 
 def _distributions(report: BenchmarkReport, position: int) -> Plot:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport
-from theseus_deploy.benchmark.views import words
+from theseus_deploy.benchmark.views import main_table, numbers, words
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&@$])")
 SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "⚠️ inconclusive", None: "no gates"}
@@ -44,10 +44,10 @@ def render(report: BenchmarkReport) -> str:
                 words.shape(latency),
                 _escape(one.name),
                 *(
-                    "–" if value is None else words.milliseconds(value)
+                    "–" if value is None else numbers.milliseconds(value)
                     for value in (words.percentile(latency, name) for name in ("p50", "p95", "p99"))
                 ),
-                words.digits(latency.per_second),
+                numbers.digits(latency.per_second),
                 words.ratio_cell(latency),
                 f"{len(latency.samples):,}",
             ]
@@ -95,17 +95,16 @@ def render(report: BenchmarkReport) -> str:
 
 def summary(report: BenchmarkReport) -> str:
     """Return the table of all candidates, at the shape that production pays for."""
-    columns = words.columns(report)
+    columns = main_table.columns(report)
     everyone = (report.baseline, *report.candidates)
-    texts = {key: words.cells(report, key) for key in columns}
-    header = ["candidate", "p50 ms", "ratio [95 %]", *(columns[key].name for key in columns if key != "p50")]
+    texts = {key: main_table.cells(report, key) for key in columns}
+    others = [key for key in columns if key != "p50"]
+    header = ["candidate", "p50 ms", "ratio [95 %]", *(columns[key].name for key in others)]
     rows = []
     for position, one in enumerate(everyone):
         ratio = "1 (baseline)" if position == 0 else words.ratio_cell(one.latency[0])
-        others = [
-            f"{texts[key][position].strip()} {words.reach(report, key, one)}".strip() for key in columns if key != "p50"
-        ]
-        rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *others])
+        found = [f"{texts[key][position].strip()} {main_table.reach(report, key, one)}".strip() for key in others]
+        rows.append([_escape(one.name), texts["p50"][position].strip(), ratio, *found])
     return _table(header, rows)
 
 
@@ -120,8 +119,8 @@ def _sweep(report: BenchmarkReport) -> str:
             [
                 _escape(one.name),
                 str(sweep.threads),
-                words.milliseconds(sweep.latency.p50),
-                words.digits(sweep.latency.per_second),
+                numbers.milliseconds(sweep.latency.p50),
+                numbers.digits(sweep.latency.per_second),
                 words.ratio_cell(sweep.latency),
             ]
             for one in (report.baseline, *report.candidates)

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from theseus_deploy.benchmark.stats import Interval
+from theseus_deploy.benchmark.views.numbers import digits
 from theseus_deploy.benchmark.views.svg import LETTER, LogAxis, circle, clip, group, line, rectangle, svg, text
-from theseus_deploy.benchmark.views.words import digits
 
 NARROW = 500
 MARGIN = 14  # right of an axis

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.views import words
+from theseus_deploy.benchmark.views import main_table, numbers, words
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 SHOWN = ("rate", "size", "load", "memory", "metric", "loyalty")
@@ -43,7 +43,7 @@ class _Candidates:
     report: BenchmarkReport
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown = [key for key in SHOWN if key in words.columns(self.report)]
+        shown = [key for key in SHOWN if key in main_table.columns(self.report)]
         spared: list[str] = []
         for spare in (key for key in SPARED if key in shown):
             if _width(_candidates(self.report, shown, LEAST_NAME), console) <= options.max_width:
@@ -61,21 +61,21 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _candidates(report: BenchmarkReport, shown: Sequence[str], most_of_name: int | None = None) -> Table:
-    columns = words.columns(report)
+    columns = main_table.columns(report)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
     table.add_column("candidate", overflow="fold", min_width=LEAST_NAME, max_width=most_of_name)
     table.add_column("p50\nms", justify="right", no_wrap=True)
     table.add_column("ratio\n95 %", justify="right", no_wrap=True)
     for key in shown:
         table.add_column(f"{columns[key].header}\n{columns[key].unit}", justify="right", no_wrap=True)
-    texts = {key: words.cells(report, key) for key in ("p50", *shown)}
+    texts = {key: main_table.cells(report, key) for key in ("p50", *shown)}
     best = words.winner(report)
     for position, one in enumerate((report.baseline, *report.candidates)):
         low, high = one.latency[0].ratio.interval
         ratio = Text("baseline", style="dim")
         if position > 0:
             ratio = Text.assemble(
-                f"{words.times(one.latency[0].ratio.p50)}x", (f"\n{words.times(low)}–{words.times(high)}", "dim")
+                f"{numbers.times(one.latency[0].ratio.p50)}x", (f"\n{numbers.times(low)}–{numbers.times(high)}", "dim")
             )
         others = [Text.assemble(texts[key][position], (_below(report, key, one), "dim")) for key in shown]
         table.add_row(_name(one, bold=one is best), texts["p50"][position], ratio, *others)
@@ -89,7 +89,7 @@ def _name(one: Candidate, bold: bool) -> Text:
 
 def _below(report: BenchmarkReport, key: str, one: Candidate) -> str:
     """Write an interval under its value, as narrow as it goes: .871–.889."""
-    bounds = words.reach(report, key, one).strip("[]").replace(", ", "–").replace("0.", ".")
+    bounds = main_table.reach(report, key, one).strip("[]").replace(", ", "–").replace("0.", ".")
     return f"\n{bounds}" if bounds else ""
 
 

@@ -1,12 +1,12 @@
-"""Numbers and findings in words, the same in every view. Units stand in the headers."""
+"""A report's findings in words, the same in every view."""
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from theseus_deploy.benchmark.gains import Gain, Step, gain
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
+from theseus_deploy.benchmark.views.numbers import counted, digits, interval, megabytes, times
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
 TAILS = {"p90": 10, "p95": 20, "p99": 100}  # samples below which none is expected beyond the percentile
@@ -47,51 +47,20 @@ SAID: Mapping[str, Said] = {
 }
 
 
-def _kind(report: BenchmarkReport) -> str:
+def kind_of(report: BenchmarkReport) -> str:
+    """Return the kind of the report's task."""
     kind: str = report.data.get("kind", "single-label")  # there were but this kind and regressions before it was noted
     return kind
 
 
-def _said(report: BenchmarkReport) -> Said:
-    return SAID[_kind(report)]
+def said(report: BenchmarkReport) -> Said:
+    """Return how the report's kind of task is spoken of."""
+    return SAID[kind_of(report)]
 
 
 def plain(text: str) -> str:
     """Replace what no view can show: control characters, and what XML forbids."""
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def digits(value: float, significant: int = 3) -> str:
-    """Write a number with so many significant digits, never as an exponent, thousands apart."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:.0f}"
-    magnitude = math.floor(math.log10(abs(float(f"{value:.{significant - 1}e}"))))
-    return f"{round(value, significant - 1 - magnitude):,.{max(0, significant - 1 - magnitude)}f}"
-
-
-def milliseconds(seconds: float) -> str:
-    """Write seconds as milliseconds, three significant digits."""
-    return digits(seconds * 1e3)
-
-
-def counted(count: int, noun: str) -> str:
-    """Write how many there are, in the plural where it is not one."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
-
-
-def megabytes(count: int) -> str:
-    """Write bytes as megabytes of 10^6 bytes, three significant digits."""
-    return digits(count / 1e6)
-
-
-def times(ratio: float) -> str:
-    """Write a ratio: two decimals, more where it is small."""
-    return f"{ratio:.2f}" if ratio >= 0.1 else digits(ratio, 2)
-
-
-def interval(bounds: tuple[float, float]) -> str:
-    """Write an interval of ratios."""
-    return f"[{times(bounds[0])}, {times(bounds[1])}]"
 
 
 def faster(ratio: float, bounds: tuple[float, float] | None = None) -> str:
@@ -129,105 +98,16 @@ def aligned(values: list[str], space: str = " ") -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the main table: `value` sorts it, `text` shows it; "" where there is nothing to show.
-
-    `known_as` is the name in a candidate's `intervals` of how sure the value is, if anything is said of that.
-    """
-
-    header: str
-    unit: str
-    value: Callable[[Candidate], float | None]
-    text: Callable[[float], str]
-    explanation: str
-    known_as: str = ""
-
-    @property
-    def name(self) -> str:
-        """Return header and unit in one line."""
-        return f"{self.header} {self.unit}".strip()
-
-
-def columns(report: BenchmarkReport) -> dict[str, Column]:
-    """Return the columns of the main table but for the ratio. Times are at the first shape.
-
-    There is no loyalty where no candidate has any: numbers are neither alike nor not. Nor is there a cost without a
-    price, or what an older report did not measure.
-    """
-    metric = report.data["metric"]
-    where = shape(report.baseline.latency[0])
-    found = {
-        "p50": Column("p50", "ms", lambda one: one.latency[0].p50, milliseconds, f"median time, {where}"),
-        "p95": Column(
-            "p95", "ms", lambda one: percentile(one.latency[0], "p95"), milliseconds, f"95th percentile, {where}"
-        ),
-        "rate": Column(
-            "rate", "1/s", lambda one: one.latency[0].per_second, digits, "inputs a second, at the mean time"
-        ),
-        "cost": Column(
-            "cost",
-            "a million",
-            lambda one: one.latency[0].cost_per_million,
-            digits,
-            "of a million inputs, in your price",
-        ),
-        "size": Column("size", "MB", lambda one: one.bytes, lambda value: megabytes(int(value)), "weights on disk"),
-        "load": Column(
-            "load", "s", lambda one: one.load_seconds, lambda value: digits(value, 2), "process start to ready"
-        ),
-        "first": Column(
-            "first", "s", lambda one: one.first_answer_seconds, lambda value: digits(value, 2), "start to first answer"
-        ),
-        "memory": Column(
-            "memory", "MB", lambda one: one.peak_rss_bytes, lambda value: f"{value / 1e6:,.0f}", "peak while timed"
-        ),
-        "metric": Column(
-            *_metric(report), lambda one: one.scores[metric], "{:.3f}".format, f"on {_amount(report)}", metric
-        ),
-        "loyalty": Column(
-            "loyalty",
-            "",
-            lambda one: one.loyalty.label if one.loyalty else None,
-            "{:.3f}".format,
-            f"share of {_said(report).alike} the baseline's",
-            "label_loyalty",
-        ),
-    }
-    everyone = (report.baseline, *report.candidates)
-    optional = {key for key in ("first", "cost", "loyalty") if all(found[key].value(one) is None for one in everyone)}
-    return {key: column for key, column in found.items() if key not in optional}
-
-
-def _metric(report: BenchmarkReport) -> tuple[str, str]:
+def metric_parts(report: BenchmarkReport) -> tuple[str, str]:
     """Name the metric that decides, in two parts: of what, if it is not of every answer, and its own name."""
     metric = report.data["metric"]
-    of_what = _said(report).metric_of.get(metric, "")
+    of_what = said(report).metric_of.get(metric, "")
     return (of_what, metric) if of_what else (metric, "")
 
 
 def metric_name(report: BenchmarkReport) -> str:
     """Name the metric that decides."""
-    return " ".join(_metric(report)).strip()
-
-
-def _amount(report: BenchmarkReport) -> str:
-    """Say how much was scored."""
-    rows = f"{report.data['rows']:,} rows"
-    return f"{rows}, {report.data['items']:,} words" if _kind(report) == "tokens" else rows
-
-
-def reach(report: BenchmarkReport, key: str, one: Candidate) -> str:
-    """Write how sure a column's value of a candidate is; "" where nothing is said of that."""
-    bounds = one.intervals.get(columns(report)[key].known_as)
-    return f"[{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-
-
-def cells(report: BenchmarkReport, key: str, space: str = " ") -> list[str]:
-    """Return a column's texts for the baseline and each candidate, decimal points aligned."""
-    column = columns(report)[key]
-    found = [column.value(one) for one in (report.baseline, *report.candidates)]
-    return aligned(["–" if value is None else column.text(value) for value in found], space)
+    return " ".join(metric_parts(report)).strip()
 
 
 def ratio_cell(latency: Latency) -> str:
@@ -268,7 +148,7 @@ def winner_line(report: BenchmarkReport) -> str:
         stops = [gate.name for gate in report.gates if gate.candidate == fastest.name and gate.verdict != "pass"]
         return f"No candidate passed every gate; the fastest, {plain(fastest.name)}, was stopped by {', '.join(stops)}."
     metric, ratio = report.data["metric"], best.latency[0].ratio
-    loyal = f"; {_said(report).loyal.format(best.loyalty.label)}" if best.loyalty else ""
+    loyal = f"; {said(report).loyal.format(best.loyalty.label)}" if best.loyalty else ""
     return (
         f"{plain(best.name)} is {faster(ratio.p50, ratio.interval)} than {plain(report.baseline.name)} "
         f"({times(ratio.p50)}x {interval(ratio.interval)}); {metric_name(report)} {best.scores[metric]:.3f} against "
@@ -332,7 +212,7 @@ def gap_line(found: Gain) -> str:
 
 def price_line(report: BenchmarkReport) -> str:
     """Say at what price costs are, where one was given."""
-    if "cost" not in columns(report):
+    if all(one.latency[0].cost_per_million is None for one in (report.baseline, *report.candidates)):
         return ""
     return f"Costs are of a million inputs, at {report.config['price_per_hour']:g} an hour for the machine."
 
@@ -341,11 +221,11 @@ def cost_line(report: BenchmarkReport) -> str:
     """Say what a million inputs cost each, where a price was given."""
     if not (price := price_line(report)):
         return ""
-    everyone = (report.baseline, *report.candidates)
-    costs = ", ".join(
-        f"{plain(one.name)} {text.strip()}" for one, text in zip(everyone, cells(report, "cost"), strict=True)
+    costs = (
+        f"{plain(one.name)} {'–' if (cost := one.latency[0].cost_per_million) is None else digits(cost)}"
+        for one in (report.baseline, *report.candidates)
     )
-    return f"{price[:-1]}: {costs}."
+    return f"{price[:-1]}: {', '.join(costs)}."
 
 
 def reference_line(report: BenchmarkReport) -> str:
@@ -372,7 +252,7 @@ def departures_line(report: BenchmarkReport, one: Candidate) -> str:
     """Say how often a candidate departs from the baseline, and who is right then."""
     if one.disagreement is None:
         return ""
-    chosen, found = _said(report).chosen, one.disagreement.departures
+    chosen, found = said(report).chosen, one.disagreement.departures
     total = sum(each.count for each in one.disagreement.confusion)
     count, theirs, ours = (
         sum(getattr(each, name) for each in found) for name in ("count", "baseline_right", "candidate_right")
@@ -422,7 +302,7 @@ def method_line(report: BenchmarkReport) -> str:
     environment, first = report.environment, report.baseline.latency[0]
     threads, cores = (counted(environment[noun], noun[:-1]) for noun in ("threads", "cores"))
     return (
-        f"Times at {shape(first)}, tokenisation included{_said(report).timed}; {len(first.samples)} samples in "
+        f"Times at {shape(first)}, tokenisation included{said(report).timed}; {len(first.samples)} samples in "
         f"{first.rounds} interleaved rounds, one process a candidate, {threads} each, on "
         f"{environment['cpu']} ({cores}). Ratios are candidate over baseline, with 95 % intervals."
     )
