@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from int8_graphs import (
+from onnxruntime.quantization import quantize_dynamic
+from transformers import BertConfig, BertForSequenceClassification, set_seed
+
+from benchmarks.int8_graphs import (
     fused_attention,
     one_product_for_qkv,
     products_with_biases,
     skip_norm,
     without_zero_points,
 )
-from onnxruntime.quantization import quantize_dynamic
-from transformers import BertConfig, BertForSequenceClassification, set_seed
-
 from theseus_deploy.artifact import Artifact, Draft, write_atomically
 from theseus_deploy.benchmark.latency import Shape, measure, summarise
 from theseus_deploy.benchmark.process import Worker

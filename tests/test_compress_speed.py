@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import compress_speed
-from benchmarks.compress_speed import OFFICIAL, PHASES, TIMES, Arm, Bench, Settings, by_phase, compare
+from benchmarks import compress_arms
+from benchmarks.compress_arms import STRIDE, Arm, Bench, Settings
+from benchmarks.compress_speed import OFFICIAL, PHASES, TIMES, by_phase, compare
 from theseus_deploy.compress.modules import successor_parameters, theseus_modules
 
 ROWS, STEPS = 64, 24  # three epochs in batches of 8
@@ -43,10 +44,10 @@ def test_the_official_arm_pays_for_everything(settings: Settings, monkeypatch: p
         have.append(norm)
         assert {id(one) for one in parameters} == {id(one) for one in network.parameters()}
 
-    monkeypatch.setattr(compress_speed, "clip_grad_norm_", clip)
+    monkeypatch.setattr(compress_arms, "clip_grad_norm_", clip)
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
     run = bench.run()
-    assert len(run["seconds"]) == len(bench.steps) == STEPS // compress_speed.STRIDE
+    assert len(run["seconds"]) == len(bench.steps) == STEPS // STRIDE
     assert set(shapes) == {(8, 40)}
     assert set(have) == {1.0}
     assert [mask for mask, _ in forward] == [bench.masks[step] for step in bench.steps]
