@@ -332,3 +332,29 @@ def test_f1_judges_two_labels_only() -> None:
     assert Task("single-label", ("a", "b"), (), "", metric="f1").primary == "f1"
     assert Task("single-label", ("a", "b", "c"), (), "", metric="f1").primary == "accuracy"
     assert Task("tokens", ("O", "B-x", "I-x"), (), "", metric="f1").primary == "f1"
+
+
+@pytest.mark.parametrize("kind", ["single-label", "multi-label", "tokens"])
+def test_a_label_that_stands_for_two_outputs_is_refused(kind: str) -> None:
+    with pytest.raises(DataError, match=r"the label 'x' stands for two of the model's 3 outputs, .*; rename one"):
+        Task(kind, ("x", "y", "x"), ("text",), "label")
+
+
+@pytest.mark.parametrize(
+    ("task", "references", "said"),
+    [
+        (SIMILARITY, [0.1 * number for number in range(9)], "pearson of 9 rows may be anything; add rows, 10 at least"),
+        (SIMILARITY, [0.5] * 10, "the true answers themselves score 0 in pearson on these 10 rows"),
+        (TOPICS, [[0.0, 0.0, 0.0]] * 3, "the true answers themselves score 0 in micro_f1 on these 3 rows"),
+        (ENTITIES, [[0, 0], [0]], "the true answers themselves score 0 in f1 on these 2 rows"),
+        (replace(MOODS, metric="matthews"), [1] * 4, "the true answers themselves score 0 in matthews on these 4 rows"),
+        (SIMILARITY, [0.1 * number for number in range(10)], ""),
+        (TOPICS, [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]], ""),
+        (ENTITIES, [[0, 1], [], [0]], ""),
+        (MOODS, [1], ""),
+    ],
+)
+def test_rows_in_which_the_metric_has_nothing_to_measure(task: Task, references: list[Any], said: str) -> None:
+    reason = task.unmeasured(references)
+    assert reason.startswith(said)
+    assert bool(reason) == bool(said)

@@ -4,6 +4,7 @@ An *item* is what gets one answer: an input, or where words are tagged each word
 (items, labels), whatever the head.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,7 @@ from theseus_deploy.labels import (
 from theseus_deploy.metrics import correlate, score_classes, score_entities, score_many
 
 Array = NDArray[np.floating[Any]]
+FEWEST = 10  # rows, below which a correlation may be anything
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ class Task:
                 f"classification with {len(self.labels)} label ({', '.join(self.labels)}); at least 2 are needed: "
                 f"check the label column {self.label!r}"
             )
+        if twice := next((label for label, count in Counter(self.labels).items() if count > 1), None):
+            raise DataError(
+                f"the label {twice!r} stands for two of the model's {len(self.labels)} outputs, and answers are keyed "
+                "by label; rename one in id2label of its config.json"
+            )
         if self.metric not in self.metrics:
             object.__setattr__(self, "metric", "")
 
@@ -139,6 +146,25 @@ class Task:
     def score(self, logits: Array, references: Sequence[Reference]) -> dict[str, float]:
         """Return every metric of this kind of task, for logits of shape (items, labels)."""
         return self.facts.metrics(self.labels, self.decide(logits), references)
+
+    def flat(self, references: Sequence[Reference]) -> NDArray[Any]:
+        """Return the references of inputs as those of items, in the shape of decisions."""
+        if self.tags_words:
+            return np.concatenate([np.asarray(row, dtype=np.int64) for row in references])
+        return np.asarray(references)
+
+    def unmeasured(self, references: Sequence[Reference]) -> str:
+        """Say why the primary metric tells nothing of any model on these rows; "" where it does."""
+        rows = len(references)
+        if not self.labels and rows < FEWEST:
+            return f"{self.primary} of {rows} rows may be anything; add rows, {FEWEST} at least"
+        truth = self.flat(references)
+        if self.facts.metrics(self.labels, truth > 0 if truth.ndim == 2 else truth, references)[self.primary] == 0:
+            return (
+                f"the true answers themselves score 0 in {self.primary} on these {rows:,} rows; add rows that have "
+                "what it counts"
+            )
+        return ""
 
     def decide(self, logits: Array) -> NDArray[Any]:
         """Turn logits of shape (items, labels) into decisions, (items,) or (items, labels).

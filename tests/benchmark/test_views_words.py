@@ -33,6 +33,27 @@ def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
     slow = replace(swapped.candidates[0].latency[0], ratio=report.baseline.latency[0].ratio)
     slower = replace(swapped, candidates=(replace(swapped.candidates[0], latency=(slow,)),))
     assert words.winner_line(slower) == "No candidate is certainly faster than the baseline."
+    both = replace(slower, candidates=(*slower.candidates, replace(best, name="c (torch)")))
+    both = replace(both, gates=(replace(GATES[1], candidate="c (torch)"),))
+    assert words.winner_line(both) == (
+        "No candidate that passed every gate is certainly faster than the baseline; "
+        "the fastest, c (torch), was stopped by metric-drop."
+    )
+
+
+def test_noise_is_allowed_for_before_anybody_wins() -> None:
+    report = make_report()
+    (one,) = report.candidates
+    close = replace(one.latency[0].ratio, p50=0.98, interval=(0.97, 0.99))
+    close_report = replace(report, candidates=(replace(one, latency=(replace(one.latency[0], ratio=close),)),))
+
+    def line(**noise: object) -> str:
+        environment = {**report.environment, "noise": {**report.environment["noise"], **noise}}
+        return words.winner_line(replace(close_report, environment=environment))
+
+    assert "1.0x faster" in line(interval=[0.999, 1.001])
+    assert line(interval=[0.96, 0.998]) == "No candidate is certainly faster than the baseline."
+    assert line(interval=[1.0, 1.0], crowding=0.9) == "No candidate is certainly faster than the baseline."
 
 
 def test_noise_that_tells_equals_apart_is_said() -> None:

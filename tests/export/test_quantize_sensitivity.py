@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from theseus_deploy.export.quantize.scheme import KEPT, Part, Scheme, parts
 from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.progress import SILENT
+from theseus_deploy.race import race
 from theseus_deploy.verify import verify
 
 BLOCKS = ("embeddings", "layer 0", "layer 1", "head")
@@ -122,3 +124,16 @@ def test_a_budget_is_for_int8_and_for_what_can_be_measured(
     with pytest.raises(ConfigError, match=r"--min-agreement 0.9 is about labels, and a regression has none"):
         export_checkpoint(str(pair_successor), tmp_path / "bundle", config)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("settings", [{"quantize": "dynamic", "max_metric_drop": 0.0}, {"quantize": "auto"}])
+def test_rows_that_any_graph_is_good_enough_for_are_refused_before_the_work(
+    pair_successor: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    rows = tmp_path / "two.csv"
+    rows.write_text("sentence1,sentence2,label\ngood film,bad film,0.5\nlong story,good story,3.25\n")
+    with pytest.raises(ConfigError, match=r"--max-metric-drop \S+ cannot be judged: pearson of 2 rows may be anything"):
+        export_checkpoint(
+            str(pair_successor), tmp_path / "out", ExportConfig(threads=1, **settings), data=str(rows), timer=race
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["two.csv"]

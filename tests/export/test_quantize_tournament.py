@@ -11,7 +11,7 @@ from tests.conftest import make_rows
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.errors import ArtifactError, ConfigError, ModelError
-from theseus_deploy.export.quantize import choose
+from theseus_deploy.export.quantize import sensitivity
 from theseus_deploy.export.quantize.sensitivity import Budget
 from theseus_deploy.export.quantize.tournament import DEFAULT, SETTINGS, Entry, Racer, Speed, Tournament
 from theseus_deploy.export.stage import export_checkpoint
@@ -85,7 +85,7 @@ def test_the_graph_that_ships_is_the_one_that_won(
 def test_what_is_outside_the_budget_drops_out_and_fp32_ships(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choose, "AGREEMENT", 1.1)
+    monkeypatch.setattr(sensitivity, "AGREEMENT", 1.1)
     raced = []
 
     def timer(racers: Mapping[str, Racer], *_: Any) -> dict[str, Speed]:

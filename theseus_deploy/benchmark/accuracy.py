@@ -37,9 +37,7 @@ class Answers:
     @cached_property
     def truth(self) -> NDArray[np.generic]:
         """Return the references in the shape of the decisions."""
-        if self.task.tags_words:
-            return np.concatenate([np.asarray(row, dtype=np.int64) for row in self.references])
-        return np.asarray(self.references)
+        return self.task.flat(self.references)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:

@@ -21,7 +21,6 @@ from theseus_deploy.labels import as_seqeval
 Array = NDArray[np.float64]
 Counts = NDArray[np.integer] | NDArray[np.bool_]  # of shape (inputs, 3, classes)
 Formula = Callable[[Array], Array]  # from sums of shape (..., 3, classes) to values
-FEWEST = 10  # rows, below which a correlation may be anything
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,11 @@ class Sample:
     """What is resampled: how many inputs there are of each sort, and how many sorts were not seen.
 
     `scores` maps counts of all sorts, (resamples, sorts), to the scores of one model or of two, (resamples, models).
-    `perfect` is the score of the true answers themselves.
     """
 
     inputs: Array
     unseen: int
     scores: Callable[[Array], Array]
-    perfect: float
 
 
 def score_estimate(answers: Answers, seed: int) -> Estimate:
@@ -58,18 +55,6 @@ def drop_estimate(ours: Answers, theirs: Answers, seed: int) -> Estimate:
         return below
 
     return bootstrap(drop, sample.inputs, sample.unseen, seed)
-
-
-def unmeasured(answers: Answers) -> str:
-    """Say why the primary metric tells nothing of any model on these rows; "" where it does."""
-    metric, rows = answers.task.primary, len(answers.references)
-    if not answers.task.labels and rows < FEWEST:
-        return f"{metric} of {rows} rows may be anything; add rows, {FEWEST} at least"
-    if not _is_all_or_nothing(answers) and _sample(answers).perfect == 0:
-        return (
-            f"the true answers themselves score 0 in {metric} on these {rows:,} rows; add rows that have what it counts"
-        )
-    return ""
 
 
 def agreement_estimate(ours: Answers, theirs: Answers, seed: int) -> Estimate:
@@ -109,7 +94,7 @@ def _counted(counts: Sequence[Counts], formula: Formula) -> Sample:
     def scores(drawn: Array) -> Array:
         return formula(np.tensordot(drawn, table, axes=1))
 
-    return Sample(np.array(list(sorts.values()), dtype=np.float64), len(outcomes), scores, float(formula(perfect)))
+    return Sample(np.array(list(sorts.values()), dtype=np.float64), len(outcomes), scores)
 
 
 def _by_counting(count: Callable[[Answers], Counts], formula: Formula, models: Sequence[Answers]) -> Sample:
@@ -125,8 +110,7 @@ def _by_correlating(ranked: bool, models: Sequence[Answers]) -> Sample:
         series = [ranks(drawn, one) if ranked else one for one in (truth, *answers)]
         return np.stack([correlation(drawn, series[0], one) for one in series[1:]], axis=1)
 
-    once = np.ones((1, len(truth)))
-    return Sample(once[0], 0, scores, float(correlation(once, truth, truth)[0]))
+    return Sample(np.ones(len(truth)), 0, scores)
 
 
 def _right(answers: Answers) -> NDArray[np.bool_]:

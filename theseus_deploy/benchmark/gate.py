@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from theseus_deploy.benchmark.accuracy import Answers
-from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate, unmeasured
-from theseus_deploy.benchmark.noise import CROWDED, crowded
+from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
+from theseus_deploy.benchmark.noise import CROWDED, allowed_for
 from theseus_deploy.benchmark.report import Candidate, Change, Gate, Verdict
 from theseus_deploy.benchmark.stats import Estimate, Interval
 from theseus_deploy.configs import BenchmarkConfig
@@ -37,9 +37,9 @@ class Evidence:
         """Return the same as if no candidate had lacked a core."""
         return replace(self, crowding=0.0, change=self.calm_change or self.change)
 
-    def floor(self, quantile: float, ratio: float) -> Interval:
-        """Return by what the machine may have changed such a ratio."""
-        return crowded(self.noise[quantile], self.crowding, ratio)
+    def judged(self, quantile: float, ratio: Estimate) -> Estimate:
+        """Widen a ratio by what the machine may have changed it by."""
+        return allowed_for(ratio, self.noise[quantile], self.crowding)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Rule:
 
     def blind(self, evidence: Evidence) -> str:
         """Say why no interval would mean anything here; "" where it does."""
-        if self.scored and (reason := unmeasured(evidence.answers)):
+        if self.scored and (reason := evidence.answers.task.unmeasured(evidence.answers.references)):
             return reason
         count = len(evidence.candidate.latency[0].samples)
         if self.tail and count < TAIL_SAMPLES:
@@ -94,12 +94,12 @@ class Rule:
 
 def _p50_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p50, ratio.interval).widened(evidence.floor(0.5, ratio.p50))
+    return evidence.judged(0.5, Estimate(ratio.p50, ratio.interval))
 
 
 def _p95_ratio(evidence: Evidence) -> Estimate:
     ratio = evidence.candidate.latency[0].ratio
-    return Estimate(ratio.p95, ratio.p95_interval).widened(evidence.floor(0.95, ratio.p95))
+    return evidence.judged(0.95, Estimate(ratio.p95, ratio.p95_interval))
 
 
 def _regression_ratio(evidence: Evidence) -> Estimate:

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from theseus_deploy.benchmark.stats import Interval
+from theseus_deploy.benchmark.stats import Estimate, Interval
 from theseus_deploy.machine import throttled_seconds
 
 NEIGHBOURS = 5  # that are named
@@ -104,6 +104,11 @@ def crowded(noise: Interval, crowding: float, ratio: float) -> Interval:
     """
     left = 1 - min(crowding, MOST_CROWDED) * (1 - min(ratio, 1 / ratio))
     return noise[0] * left, noise[1] / left
+
+
+def allowed_for(ratio: Estimate, noise: Interval, crowding: float) -> Estimate:
+    """Widen a ratio of times by what equals may differ by, and by where candidates lacked a core."""
+    return ratio.widened(crowded(noise, crowding, ratio.value))
 
 
 def governors(system: Path = Path("/sys")) -> list[str] | None:

@@ -25,7 +25,7 @@ from theseus_deploy.export.parity import (
     probe_texts,
     sides,
 )
-from theseus_deploy.export.quantize.choose import check_request, quantise
+from theseus_deploy.export.quantize.choose import check_request, check_rows, quantise
 from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
@@ -120,6 +120,7 @@ def export_checkpoint(
     corpus = open_data(data, text, label, task) if data else None
     if corpus:
         task = task.reading(corpus.text, corpus.label, corpus.metric)
+        check_rows(config, task, corpus)
     request = Artifact.request("export", config, checkpoint.parent, corpus)
     if reuse and (kept := Artifact.kept(out, request)):
         return kept

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from theseus_deploy.benchmark.gains import Gain, Step, gain
+from theseus_deploy.benchmark.noise import allowed_for
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
+from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.benchmark.views.numbers import counted, digits, interval, megabytes, times
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
@@ -122,8 +124,14 @@ def undefeated(report: BenchmarkReport) -> list[Candidate]:
 
 
 def winner(report: BenchmarkReport) -> Candidate | None:
-    """Return the fastest candidate that passed every gate and is certainly faster than the baseline."""
-    able = [one for one in undefeated(report) if one.latency[0].ratio.interval[1] < 1]
+    """Return the fastest candidate that passed every gate and is certainly faster than the baseline, noise allowed for."""
+    noise = report.environment["noise"]
+    able = []
+    for one in undefeated(report):
+        ratio = one.latency[0].ratio
+        judged = allowed_for(Estimate(ratio.p50, ratio.interval), noise["interval"], noise.get("crowding", 0.0))
+        if judged.interval[1] < 1:
+            able.append(one)
     return min(able, key=lambda one: one.latency[0].ratio.p50, default=None)
 
 
@@ -142,11 +150,12 @@ def winner_line(report: BenchmarkReport) -> str:
     """Say who won, by how much, and what it cost."""
     best = winner(report)
     if best is None:
-        if undefeated(report):
-            return "No candidate is certainly faster than the baseline."
-        fastest = hero(report)
+        fastest, able = hero(report), undefeated(report)
         stops = [gate.name for gate in report.gates if gate.candidate == fastest.name and gate.verdict != "pass"]
-        return f"No candidate passed every gate; the fastest, {plain(fastest.name)}, was stopped by {', '.join(stops)}."
+        if not stops:
+            return "No candidate is certainly faster than the baseline."
+        nobody = "passed every gate" if not able else "that passed every gate is certainly faster than the baseline"
+        return f"No candidate {nobody}; the fastest, {plain(fastest.name)}, was stopped by {', '.join(stops)}."
     metric, ratio = report.data["metric"], best.latency[0].ratio
     loyal = f"; {said(report).loyal.format(best.loyalty.label)}" if best.loyalty else ""
     return (

@@ -12,7 +12,7 @@ from theseus_deploy.export.quantize.calibrate import ROWS, Ranges, calibrate, ro
 from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
 from theseus_deploy.export.quantize.graph import open_graph
 from theseus_deploy.export.quantize.int8 import to_int8
-from theseus_deploy.export.quantize.judge import Judge
+from theseus_deploy.export.quantize.judge import Judge, scored
 from theseus_deploy.export.quantize.scheme import Scheme, parts
 from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
 from theseus_deploy.export.quantize.tournament import FP32, Timer, compete
@@ -25,7 +25,6 @@ PRECISION: Mapping[str, str] = {"dynamic": "int8-dynamic", "static": "int8-stati
 GPU = "CUDAExecutionProvider"
 WANTS_DATA: Mapping[Quantize, str] = {"static": f"--quantize static is calibrated on up to {ROWS} rows of text"}
 SCORED = "--max-metric-drop is found on rows with labels"
-AGREEMENT, DROP = 0.99, 0.01  # what `auto` asks of int8 where no budget was given: labels, or of a number its metric
 RACE_SECONDS = 60.0  # for each of the tournament's two races
 
 
@@ -72,6 +71,17 @@ def check_request(config: ExportConfig, task: Task | None, has_data: bool, has_t
             )
 
 
+def check_rows(config: ExportConfig, task: Task, corpus: Corpus) -> None:
+    """Refuse rows of which the metric of a budget tells nothing, so that any graph would be within it.
+
+    Raises:
+        ConfigError: too few numbers, or nothing in them that the metric counts.
+        DataError: the model does not know their labels.
+    """
+    if (budget := Budget.of(config, task)) and budget.scored and (reason := task.unmeasured(scored(corpus, task)[1])):
+        raise ConfigError(f"{budget} cannot be judged: {reason}")
+
+
 def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress, timer: Timer | None = None) -> Chosen:
     """Replace the fp32 graph of the judge's bundle by the quantised one that was asked for, or was the fastest.
 
@@ -83,6 +93,8 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
         ExportError: something with a weight stayed fp32 that was not to, or int8 is not within the budget.
     """
     check_request(config, judge.task, judge.corpus is not None, timer is not None)
+    if judge.corpus:
+        check_rows(config, judge.task, judge.corpus)
     if config.quantize == "auto" and timer:
         return _fastest(graph, config, judge, progress, timer)
     precision = PRECISION[config.quantize]
@@ -94,14 +106,13 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
     ranges, notes = None, dict[str, Any]()
     if method == "static" and judge.corpus:
         ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus)
-    if budget := Budget.of(config):
-        scored = budget.max_metric_drop is not None
+    if budget := Budget.of(config, judge.task):
         sensitivity = keep_within(
             budget,
             scheme,
             parts(open_graph(graph).graph),
             alone=lambda candidate: judge.verdict(candidate, ranges, scored=False),
-            together=lambda candidate: judge.verdict(candidate, ranges, scored),
+            together=lambda candidate: judge.verdict(candidate, ranges, budget.scored),
             progress=progress,
         )
         scheme, notes["sensitivity"] = sensitivity.scheme, sensitivity.to_json()
@@ -111,7 +122,8 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
 def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress, timer: Timer) -> Chosen:
     """Hold the tournament, and write what won it; that may be the fp32 graph, which is there already."""
     task = judge.task
-    budget = Budget.of(config) or (Budget(AGREEMENT, None) if task.labels else Budget(None, DROP))
+    budget = Budget.of(config, task)
+    assert budget  # `auto` always has one
     reduced, scales = not this_machine().native_int8, (True, False) if config.per_channel else (False,)
     schemes: dict[Scheme, Ranges | None] = {
         Scheme("dynamic", reduced, per_channel, config.quantize_embeddings): None for per_channel in scales

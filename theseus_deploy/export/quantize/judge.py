@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,9 @@ from theseus_deploy.export.parity import Answers, Texts, ask, compare
 from theseus_deploy.export.quantize.calibrate import Encoded, Ranges
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
+from theseus_deploy.labels import Reference
 from theseus_deploy.predictor import Predictor
+from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
@@ -90,6 +91,11 @@ class Judge:
 
     def _metric(self, predictor: Predictor) -> float:
         assert self.corpus is not None
-        split, task = self.corpus.for_scoring().sample(ROWS), self.task
-        references: list[Any] = task.encode(split.labels, f"{self.corpus.ref} ({split.name})")
-        return task.score(predictor.logits(split.texts), references)[task.primary]
+        split, references = scored(self.corpus, self.task)
+        return self.task.score(predictor.logits(split.texts), references)[self.task.primary]
+
+
+def scored(corpus: Corpus, task: Task) -> tuple[Split, list[Reference]]:
+    """Take the rows that a graph is scored on, and what is right of each."""
+    split = corpus.for_scoring().sample(ROWS)
+    return split, task.encode(split.labels, f"{corpus.ref} ({split.name})")

@@ -9,8 +9,11 @@ from theseus_deploy.errors import ExportError
 from theseus_deploy.export.quantize.judge import Verdict
 from theseus_deploy.export.quantize.scheme import INT8, Part, Scheme
 from theseus_deploy.progress import Progress
+from theseus_deploy.tasks import Task
 
 Ask = Callable[[Scheme], Verdict]
+
+AGREEMENT, DROP = 0.99, 0.01  # what `auto` asks of int8 where no budget was given
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,17 @@ class Budget:
     max_metric_drop: float | None
 
     @classmethod
-    def of(cls, config: ExportConfig) -> "Budget | None":
-        """Read the budget off a configuration, if it has any."""
+    def of(cls, config: ExportConfig, task: Task) -> "Budget | None":
+        """Read the budget off a configuration; `auto` has one of its own: of labels, or of a number its metric."""
         limits = config.min_agreement, config.max_metric_drop
+        if limits == (None, None) and config.quantize == "auto":
+            limits = (AGREEMENT, None) if task.labels else (None, DROP)
         return None if limits == (None, None) else cls(*limits)
+
+    @property
+    def scored(self) -> bool:
+        """Tell whether the data's metric is asked for."""
+        return self.max_metric_drop is not None
 
     def admits(self, verdict: Verdict) -> bool:
         """Tell whether a graph is faithful enough."""

@@ -168,7 +168,7 @@ class _Field:
         verdict, out = None, ""
         if scheme:
             try:
-                verdict = self.judge.judge(folder, self.budget.max_metric_drop is not None)
+                verdict = self.judge.judge(folder, self.budget.scored)
                 out = "" if self.budget.admits(verdict) else f"not within {self.budget}"
             except ExportError as error:  # it answers with what is no number
                 out = str(error)
@@ -180,12 +180,11 @@ class _Field:
 
     def _keep_blocks(self, scheme: Scheme, ranges: Ranges | None) -> None:
         found = parts(open_graph(self.judge.folder / GRAPH).graph)
-        scored = self.budget.max_metric_drop is not None
         try:
             sensitivity = keep_within(
                 self.budget, scheme, found,
                 alone=lambda tried: self.judge.verdict(tried, ranges, scored=False),
-                together=lambda tried: self.judge.verdict(tried, ranges, scored),
+                together=lambda tried: self.judge.verdict(tried, ranges, self.budget.scored),
                 progress=self.progress,
             )  # fmt: skip
         except ExportError as error:
