@@ -43,6 +43,16 @@ def test_a_whole_number_is_one_label_however_a_file_spells_it(write: Write, labe
     assert places.splits["train"].labels == (["0", "2"] if "." in labels[0] else ["1", "3"])
 
 
+@pytest.mark.parametrize("spelled", [("0", "1.0"), ("0.0", "1.0"), ("0", "1")])
+def test_numbers_stand_for_the_places_of_named_labels_however_a_file_spells_them(
+    write: Write, spelled: tuple[str, str]
+) -> None:
+    write("text,label", "a,0", "b,1", name="both/train.csv")
+    folder = write("text,label", *(f"a,{label}" for label in spelled), name="both/test.csv").rpartition("/")[0]
+    task = Task("single-label", ("negative", "positive"), ("text",), "label")
+    assert task.encode(open_data(folder, task=task).splits["test"].labels, "here") == [0, 1]
+
+
 def test_a_corpus_knows_whether_it_was_one_file(write: Write, corpus: Path) -> None:
     assert open_data(write("text,label", "a,x")).one_file
     opened = open_data(str(corpus))

@@ -107,6 +107,18 @@ def test_an_export_runs_on_the_cpu_wherever_the_trainings_do() -> None:
     assert (recipe.compress.device, recipe.exports[0].config.device) == ("cuda", "auto")
 
 
+def test_the_command_line_overrides_every_stage_of_a_recipe() -> None:
+    recipe = Recipe.parse(RECIPE.format(model="a", data="b", layers=2) + BENCHMARK, "recipe")
+    found = recipe.overridden({"device": "cuda", "threads": 2, "seed": None})
+    assert recipe.overridden({"device": None, "threads": None, "seed": None}) == recipe
+    stages = [found.finetune, found.compress, found.benchmark, found.exports[0].config]
+    assert [(stage.device, stage.threads, stage.seed) for stage in stages if stage] == [
+        ("cuda", 2, 3), ("cuda", 2, 3), ("cuda", 2, 3), ("auto", 2, 3),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="--threads 0 is"):
+        recipe.overridden({"threads": 0})
+
+
 def test_the_demo_is_a_recipe_that_ships() -> None:
     recipe = Recipe.shipped("demo")
     assert (recipe.model, recipe.data) == ("demo:minilm", "demo:tweets")

@@ -19,7 +19,7 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
-from theseus_deploy.trainer import EpochSampler
+from theseus_deploy.trainer import Conductor, EpochSampler
 from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace
 
@@ -93,3 +93,14 @@ def test_batches_group_rows_of_like_length_in_an_order_of_seed_and_epoch() -> No
     batches = [[lengths[row] for row in first[start : start + 8]] for start in range(0, 640, 8)]
     padding = sum(max(batch) * len(batch) - sum(batch) for batch in batches)
     assert padding < 0.1 * sum(lengths)
+
+
+def test_an_epoch_that_is_resumed_keeps_its_order(lesson: Lesson, tmp_path: Path) -> None:
+    """Nobody else tells the sampler where several processes resume in the midst of an epoch."""
+    trainer, _ = run(lesson, tmp_path)
+    trainer.sampler.set_epoch(0)
+    with SILENT.track("", 1) as tracker:
+        Conductor(trainer, tracker).on_epoch_begin(trainer.args, replace(trainer.state, epoch=1.25), trainer.control)
+    expected = EpochSampler.of(lesson, CONFIG.batch_size, CONFIG.seed)
+    expected.set_epoch(1)
+    assert list(trainer.sampler) == list(expected)

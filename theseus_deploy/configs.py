@@ -264,11 +264,12 @@ class BenchmarkConfig(Config):
     """What `theseus benchmark` can be asked: shapes in inputs and tokens, times in seconds, gates as limits.
 
     Every batch size is also measured at the data's own lengths, tokenisation included. `min_samples` is for each
-    candidate and shape; `max_seconds` is for all the timing together; `max_rows` bounds the rows that are scored.
-    `threads_sweep` measures the first shape with each of these numbers of threads as well; `price_per_hour` is that of
-    all cores that this program may use. `bf16` measures checkpoints in bfloat16 as well, `reference` a checkpoint that
-    is the baseline in the bundles' runtime as well. `cuda_graphs` belongs to bundles on a GPU. `against` is an earlier
-    report, and `max_regression_ratio` limits how much slower than there a candidate may be.
+    candidate and shape; `max_seconds` is for all the timing together, but for ten rounds of each shape; `max_rows`
+    bounds the rows that are scored. `threads_sweep` measures the first shape with each of these numbers of threads as
+    well; `price_per_hour` is that of all cores that this program may use. `bf16` measures checkpoints in bfloat16 as
+    well, `reference` a checkpoint that is the baseline in the bundles' runtime as well. `cuda_graphs` belongs to
+    bundles on a GPU. `against` is an earlier report, and `max_regression_ratio` limits how much slower than there a
+    candidate may be.
     """
 
     batch: tuple[int, ...] = (1, 8)

@@ -97,8 +97,7 @@ class Recipe:
         def section(kind: type[C], content: Any, name: str) -> C:
             if not isinstance(content, Mapping):
                 raise ConfigError(f"{where}: {name} is no mapping; write its keys below it, or {{}} for the defaults")
-            inherited = {key: value for key, value in shared.items() if (kind, key) != (ExportConfig, "device")}
-            return kind.from_mapping({**inherited, **content}, f"{where}: {name}")
+            return kind.from_mapping({**_fit(shared, kind), **content}, f"{where}: {name}")
 
         return cls(
             model=recipe["model"],
@@ -110,6 +109,30 @@ class Recipe:
             exports=_exports(section, recipe.get("export", []), where),
             benchmark=section(BenchmarkConfig, recipe["benchmark"], "benchmark") if "benchmark" in recipe else None,
         )
+
+    def overridden(self, asked: Mapping[str, Any]) -> Self:
+        """Return this recipe with `asked` in every stage, by keys of `SHARED`; what is None stays as it is.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        given = {key: value for key, value in asked.items() if value is not None}
+
+        def changed(config: C) -> C:
+            return replace(config, **_fit(given, type(config)))
+
+        return replace(
+            self,
+            finetune=changed(self.finetune) if self.finetune else None,
+            compress=changed(self.compress),
+            exports=tuple(replace(export, config=changed(export.config)) for export in self.exports),
+            benchmark=changed(self.benchmark) if self.benchmark else None,
+        )
+
+
+def _fit(shared: Mapping[str, Any], kind: type[Config]) -> dict[str, Any]:
+    """Leave out what a stage cannot share: an export runs on the CPU wherever the trainings do."""
+    return {key: value for key, value in shared.items() if (kind, key) != (ExportConfig, "device")}
 
 
 def _loader() -> type:

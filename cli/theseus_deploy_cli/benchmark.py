@@ -54,7 +54,9 @@ def command(
         int,
         typer.Option(help="Samples at least, of every candidate at every shape, unless --max-seconds are over first."),
     ] = BenchmarkConfig.min_samples,
-    max_seconds: Annotated[float, typer.Option(help="Time for all timing together.")] = BenchmarkConfig.max_seconds,
+    max_seconds: Annotated[
+        float, typer.Option(help="Time for all timing together; ten rounds of every shape are timed in any case.")
+    ] = BenchmarkConfig.max_seconds,
     max_rows: Annotated[
         int | None, typer.Option(help="Rows to score, drawn once from test or validation; all by default.")
     ] = BenchmarkConfig.max_rows,

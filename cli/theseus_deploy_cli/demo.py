@@ -11,6 +11,9 @@ from theseus_deploy_cli import options as opt
 
 def command(
     out: Annotated[Path, typer.Option(help="Where to write.", metavar="DIR")] = Path("theseus-demo"),
+    device: opt.DeviceOfAll = None,
+    threads: opt.ThreadsOfAll = None,
+    seed: opt.SeedOfAll = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -21,5 +24,6 @@ def command(
     """
     from theseus_deploy.pipeline import Recipe, run
 
-    outcome = run(Recipe.shipped("demo"), out, console.progress(quiet))
+    asked = Recipe.shipped("demo").overridden({"device": device, "threads": threads, "seed": seed})
+    outcome = run(asked, out, console.progress(quiet))
     raise typer.Exit(console.print_outcome(outcome, json))

@@ -49,6 +49,17 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads; all that this process may use by default.", rich_help_panel=MACHINE)
 ]
+SeedOfAll = Annotated[
+    int | None, typer.Option("--seed", help="That of every stage, instead of the recipe's.", rich_help_panel=MACHINE)
+]
+DeviceOfAll = Annotated[
+    Device | None,
+    typer.Option("--device", help="Where all but exports compute, instead of the recipe's.", rich_help_panel=MACHINE),
+]
+ThreadsOfAll = Annotated[
+    int | None,
+    typer.Option("--threads", help="CPU threads of every stage, instead of the recipe's.", rich_help_panel=MACHINE),
+]
 Epochs = Annotated[
     float | None, typer.Option(help="Passes over the training rows; 3 by default.", rich_help_panel=TRAINING)
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,7 +25,14 @@ def command(
     file: Annotated[
         Path | None, typer.Option(help="A file with one text a line; `-` reads stdin.", metavar="F", allow_dash=True)
     ] = None,
+    device: Annotated[
+        Literal["auto", "cpu"],
+        typer.Option(help="Bundles are answered with on the CPU.", rich_help_panel=opt.MACHINE),
+    ] = "auto",
     threads: opt.Threads = None,
+    seed: Annotated[
+        int, typer.Option(help="Taken as by every command; nothing here is random.", rich_help_panel=opt.MACHINE)
+    ] = 1,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -37,7 +44,7 @@ def command(
 
         theseus predict bundle "what a day" "never again"
     """
-    del quiet  # there is nothing but the answers
+    del quiet, device, seed  # there is nothing but the answers, which depend on neither
     from theseus_deploy.predictor import Predictor
 
     if threads is not None and not 1 <= threads <= usable_cores():

@@ -22,6 +22,9 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR")
     ] = None,
+    device: opt.DeviceOfAll = None,
+    threads: opt.ThreadsOfAll = None,
+    seed: opt.SeedOfAll = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -35,5 +38,6 @@ def command(
     """
     from theseus_deploy.pipeline import Recipe, folder_for, run
 
-    outcome = run(Recipe.open(recipe), out or folder_for(recipe), console.progress(quiet))
+    asked = Recipe.open(recipe).overridden({"device": device, "threads": threads, "seed": seed})
+    outcome = run(asked, out or folder_for(recipe), console.progress(quiet))
     raise typer.Exit(console.print_outcome(outcome, json))

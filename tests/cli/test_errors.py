@@ -79,6 +79,8 @@ COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
         (("compress", "../model"), ["--data", "theseus compress --help"]),
         (("compres",), ["compres", "theseus --help"]),
         (("run", "nowhere.yaml"), ["nowhere.yaml cannot be read"]),
+        (("demo", "--threads", "0"), ["--threads 0 is below 1"]),
+        (("run", "glue/mrpc", "--seed", "-1"), ["--seed -1 is below 0"]),
         (("predict", "../model", "hello"), ["theseus.json"]),
         (("export", "../encoder", "--out", "out"), ["theseus finetune"]),
         (("export", "../model", "--out", "out", "--opset", "3"), ["--opset 3", "18..23"]),

@@ -63,6 +63,14 @@ def test_texts_and_threads_that_cannot_be_taken_are_one_line(
     assert line.startswith(expected)
 
 
+def test_where_to_compute_is_asked_as_of_every_command(theseus: Callable[..., Ran], fp32_bundle: Path) -> None:
+    ran = theseus("predict", fp32_bundle, "good film", "--device", "cpu", "--threads", 1, "--seed", 7)
+    assert (ran.code, ran.out) == (0, theseus("predict", fp32_bundle, "good film").out)
+    ran = theseus("predict", fp32_bundle, "good film", "--device", "cuda")
+    assert ran.code == 2
+    assert "'cuda' is not one of" in ran.err
+
+
 def test_stdin_is_read_as_a_file_is(fp32_bundle: Path) -> None:
     def ask(shell: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         code = f"import sys; sys.argv = ['theseus', 'predict', {str(fp32_bundle)!r}, '--file', '-']; "

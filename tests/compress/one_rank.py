@@ -17,7 +17,7 @@ from theseus_deploy.progress import SILENT
 from theseus_deploy.training import Plan, train
 from theseus_deploy.workspace import Workspace
 
-ROWS = 96  # 12 whole batches of 8 an epoch
+ROWS = 64  # 8 whole batches of 8 an epoch: what is saved after 10 steps is in the midst of one
 
 
 class Masks(Watch):

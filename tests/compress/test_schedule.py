@@ -43,6 +43,14 @@ def test_the_anti_curriculum_mirrors_the_curriculum_and_ends_with_the_whole_succ
     assert anti.rate(50) == 1.0
 
 
+def test_a_rate_that_falls_from_1_is_not_whole_yet() -> None:
+    anti = Schedule("anti", 0.0, 12)
+    assert anti.rate(0) == 1.0
+    assert [anti.whole(step) for step in (0, 1, 11, 12, 13)] == [False, False, False, True, True]
+    assert [Schedule("constant", rate, 12).whole(0) for rate in (0.9, 1.0)] == [False, True]
+    assert [Schedule("linear", 0.5, 12, k).whole(6) for k in (None, 0.1)] == [False, True]
+
+
 def test_replacing_no_steps_is_truncation_from_the_start() -> None:
     assert Schedule.of("linear", 0.3, 100, replace_until=0.0, k=None).rate(0) == 1.0
 

@@ -77,12 +77,21 @@ def test_nothing_but_successors_trains_before_the_rate_is_1_and_then_what_is_tha
         assert all(moved[12:]) == name.startswith(THAWED[thaw]), name
 
 
-@pytest.mark.parametrize("crash_after", [pytest.param(5, marks=pytest.mark.slow), 17])
-def test_a_thawed_run_that_was_interrupted_ends_bit_equal_too(lesson: Lesson, tmp_path: Path, crash_after: int) -> None:
-    straight, _ = run(lesson, tmp_path / "straight", thaw="all")
+@pytest.mark.parametrize(
+    ("schedule", "crash_after"),
+    [
+        pytest.param(Schedule("linear", 0.3, 12), 5, marks=pytest.mark.slow),
+        (Schedule("linear", 0.3, 12), 17),
+        (Schedule("anti", 0.0, 12), 11),  # its rate is 1 at first, and not for good
+    ],
+)
+def test_a_thawed_run_that_was_interrupted_ends_bit_equal_too(
+    lesson: Lesson, tmp_path: Path, schedule: Schedule, crash_after: int
+) -> None:
+    straight, _ = run(lesson, tmp_path / "straight", schedule=schedule, thaw="all")
     with pytest.raises(KeyboardInterrupt):
-        run(lesson, tmp_path / "broken", crash_after=crash_after, thaw="all")
-    resumed, _ = run(lesson, tmp_path / "broken", thaw="all")
+        run(lesson, tmp_path / "broken", schedule=schedule, crash_after=crash_after, thaw="all")
+    resumed, _ = run(lesson, tmp_path / "broken", schedule=schedule, thaw="all")
     for (name, one), other in zip(straight.model.named_parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other), name
 

@@ -124,7 +124,7 @@ def undefeated(report: BenchmarkReport) -> list[Candidate]:
 
 
 def winner(report: BenchmarkReport) -> Candidate | None:
-    """Return the fastest candidate that passed every gate and is certainly faster than the baseline, noise allowed for."""
+    """Return the fastest candidate that passed every gate and is certainly faster than the baseline: beyond noise."""
     noise = report.environment["noise"]
     able = []
     for one in undefeated(report):
