@@ -63,25 +63,11 @@ def test_noise_that_tells_equals_apart_is_said() -> None:
     assert "quieten" in words.noise_line(replace(report, environment={**report.environment, "noise": noise}))
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(134.2, "134"), (41.02, "41.0"), (4.559, "4.56"), (0.8731, "0.873"), (9.999, "10.0"), (12345, "12,300"), (0, "0")],
-)
-def test_three_significant_digits(value: float, text: str) -> None:
-    assert words.digits(value) == text
-
-
-def test_ratios_in_words() -> None:
-    assert words.times(0.213) == "0.21"
-    assert words.times(0.0523) == "0.052"
+def test_how_much_faster_in_words() -> None:
     assert words.faster(0.21) == "4.8x faster"
     assert words.faster(1.5) == "1.5x slower"
     assert words.faster(0.21, (0.20, 0.22)) == "4.8x faster"
     assert words.faster(0.21, (0.10, 0.50)) == "2.0x to 10x faster"
-
-
-def test_decimal_points_stand_in_one_column() -> None:
-    assert words.aligned(["134", "41.0", "4.56", "–"]) == ["134   ", "41.0 ", "4.56", "–"]
 
 
 def test_too_few_samples_have_no_tail() -> None:

@@ -194,7 +194,7 @@ def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
         everyone = [(one, one.latency[position]) for one in _everyone(report)]
         values = {name: [words.percentile(latency, name) for _, latency in everyone] for name in PERCENTILES}
         texts = {
-            name: words.aligned(
+            name: numbers.aligned(
                 ["–" if value is None else numbers.milliseconds(value) for value in values[name]], FIGURE_SPACE
             )
             for name in PERCENTILES

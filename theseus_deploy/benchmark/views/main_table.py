@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.views.numbers import digits, megabytes, milliseconds
-from theseus_deploy.benchmark.views.words import aligned, kind_of, metric_parts, percentile, said, shape
+from theseus_deploy.benchmark.views.numbers import aligned, digits, megabytes, milliseconds
+from theseus_deploy.benchmark.views.words import kind_of, metric_parts, percentile, said, shape
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,13 @@ def times(ratio: float) -> str:
 def interval(bounds: tuple[float, float]) -> str:
     """Write an interval of ratios."""
     return f"[{times(bounds[0])}, {times(bounds[1])}]"
+
+
+def aligned(values: list[str], space: str = " ") -> list[str]:
+    """Pad numbers on the right so that their decimal points stand in one column when they are right-aligned."""
+    tails = [len(value) - value.index(".") if "." in value else 0 for value in values]
+    widest = max(tails, default=0)
+    return [
+        value + space * (widest - tail) if value[:1].isdigit() else value
+        for value, tail in zip(values, tails, strict=True)
+    ]

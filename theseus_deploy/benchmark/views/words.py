@@ -90,16 +90,6 @@ def name_parts(one: Candidate) -> tuple[str, str]:
     return (name, f"({runtime}") if name else (runtime, "")
 
 
-def aligned(values: list[str], space: str = " ") -> list[str]:
-    """Pad numbers on the right so that their decimal points stand in one column when they are right-aligned."""
-    tails = [len(value) - value.index(".") if "." in value else 0 for value in values]
-    widest = max(tails, default=0)
-    return [
-        value + space * (widest - tail) if value[:1].isdigit() else value
-        for value, tail in zip(values, tails, strict=True)
-    ]
-
-
 def metric_parts(report: BenchmarkReport) -> tuple[str, str]:
     """Name the metric that decides, in two parts: of what, if it is not of every answer, and its own name."""
     metric = report.data["metric"]
