@@ -1,12 +1,15 @@
 """How the experiment counts: what a fault is, what a catch is, and that an interrupted one goes on."""
 
 import json
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import gate_power
+from theseus_deploy.benchmark.gate import RULES
+from theseus_deploy.benchmark.stats import Estimate
 
 
 def compared(kind: str, verdict: str, count: int, machine: str = "quiet") -> list[dict[str, Any]]:
@@ -55,3 +58,20 @@ def test_what_was_compared_otherwise_is_not_gone_on_with(tmp_path: Path, monkeyp
     monkeypatch.setitem(gate_power.CONFIG, "max_seconds", 1.0)
     with pytest.raises(SystemExit, match="made with another config; move it away"):
         gate_power.earlier()
+
+
+@pytest.mark.parametrize(("name", "newly"), [("gate_power", 0), ("gate_power_10s", 2)])
+def test_what_is_recorded_holds_by_the_rule_of_now_as_far_as_the_readme_says(name: str, newly: int) -> None:
+    """It was measured when noise widened a ratio only on the side that it had been seen on."""
+    comparisons = json.loads((gate_power.RESULT.parent / f"{name}.json").read_text())["comparisons"]
+    assert len(comparisons) == 400
+    changed = []
+    for one in comparisons:
+        seen = -log(min(1, one["noise"][0])), log(max(1, one["noise"][1]))
+        reaches = (log(one["ratio"] / one["interval"][0]), log(one["interval"][1] / one["ratio"]))
+        alone = [sqrt(max(0, reach**2 - noise**2)) for reach, noise in zip(reaches, seen, strict=True)]
+        bounds = (one["ratio"] * exp(-alone[0]), one["ratio"] * exp(alone[1]))
+        verdict = RULES["p50-ratio"].verdict(Estimate(one["ratio"], bounds).widened(one["noise"]), gate_power.LIMIT)
+        if verdict != one["verdict"]:
+            changed.append(verdict)
+    assert changed == ["inconclusive"] * newly
