@@ -40,6 +40,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
         "means": readme_accuracy.means,
         "accuracy": readme_accuracy.accuracy,
         "accuracy-fp32": partial(readme_accuracy.accuracy, readme_accuracy.FP32),
+        "repeats": readme_accuracy.repeats,
         "latency": readme_speed.latency,
         "second-harness": readme_speed.second_harness,
         "int8-speed": readme_speed.int8_speed,

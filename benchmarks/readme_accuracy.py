@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+REPEATS = RESULTS / "accuracy_fp32_repeats.jsonl"
 BF16, FP32 = RESULTS / "accuracy.json", RESULTS / "accuracy_fp32.json"  # runs of machines with bf16, and without
 SHOWN = ("theseus+distill", "theseus", "theseus, official", "truncate, as shipped", "truncate", "distill")
 RIVALS = ("truncate", "distill")
@@ -109,6 +110,23 @@ def replacing() -> str:
         "`theseus+distill` from rate 1 on. From [`benchmarks/results/accuracy_fp32.json`]"
         "(benchmarks/results/accuracy_fp32.json), for the first pair, and "
         "[`accuracy.json`](benchmarks/results/accuracy.json)."
+    )
+
+
+def repeats() -> str:
+    """Return which of the recorded runs were made again, and whether they answer the same."""
+    runs = [json.loads(line) for line in REPEATS.read_text("utf-8").splitlines()]
+    lines = ["| made again | predictions |", "| --- | --- |"]
+    for run in runs:
+        metric = {"cola-by-matthews": "matthews", "wnut17": "f1"}.get(run["task"], "accuracy")
+        scores = (_per_cent(run[which][metric]) for which in ("again", "test"))
+        found = "the same" if run["same"] else "{} {} instead of {}".format(metric, *scores)
+        other = "" if run["same_predecessor"] else ", from a predecessor fine-tuned anew"
+        lines.append(f"| {run['task']}, {run['arm']}, rate {run['lr']:g}, seed {run['seed']}{other} | {found} |")
+    same, cpus = sum(run["same"] for run in runs), sorted({one["cpu"] for run in runs for one in run["machines"]})
+    return "\n".join(lines) + (
+        f"\n\n{same} of {len(runs)} that `accuracy.py --repeat 0.1` drew gave the same predictions, on "
+        f"{', '.join(cpus)} without bf16. From [`results/{REPEATS.name}`](results/{REPEATS.name})."
     )
 
 
