@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.artifacts import CORPUS, PARENT, fill, make, manifest, names, occupy, refuse, snapshot
-from theseus_deploy.artifact import MANIFEST, Artifact, Parent, fingerprint, write_atomically
+from theseus_deploy.artifact import MANIFEST, Artifact, Parent, claim, fingerprint, write_atomically
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import Corpus
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.splits import Split
+from theseus_deploy.workspace import Workspace
 
 
 def test_every_file_is_hashed(tmp_path: Path) -> None:
@@ -130,6 +131,38 @@ def test_a_file_in_the_place_of_a_parent_is_one_line(tmp_path: Path) -> None:
     for out in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out", tmp_path / ("x" * 300)):
         assert "cannot be written (" in refuse(lambda out=out: make(out))
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has a file system that takes no folders")
+@pytest.mark.parametrize("out", ["/proc/out", "/proc/deep/out", "out", "deep/out"])
+@pytest.mark.parametrize("work", [make, lambda out: Workspace.open(out, {}, overwrite=False)])
+def test_a_parent_that_takes_no_folders_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[Path], object], out: str
+) -> None:
+    monkeypatch.chdir("/proc")
+    message = refuse(lambda: work(Path(out)))
+    assert message == f"{out} cannot be written (No such file or directory); free space or choose another --out"
+
+
+def test_links_that_lead_in_a_circle_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for out in (tmp_path / "circle" / "out", tmp_path / "circle" / "deep" / "out"):
+        message = refuse(lambda out=out: claim(out, overwrite=False))
+        assert "cannot be written (Too many levels of symbolic links)" in message
+
+
+@pytest.mark.parametrize("missing", ["draft/weights", "elsewhere/weights", "weights"])
+def test_a_file_that_is_missing_elsewhere_is_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def work() -> None:
+        with Artifact.writing(Path("out")) as draft:
+            Path(missing.replace("draft", str(draft.path))).read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="weights"):
+        work()
 
 
 def test_a_link_is_not_replaced(tmp_path: Path) -> None:

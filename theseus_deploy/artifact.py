@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "cla
            "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
-              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)  # fmt: skip
+              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ def claim(out: Path, overwrite: bool) -> None:
         if out.is_symlink():
             raise ArtifactError(f"{out} is a symbolic link, which cannot be replaced; give the folder it leads to")
         if not out.exists():
+            with suppress(FileNotFoundError):
+                out.parent.stat()  # `exists` says nothing of links that lead in a circle
             return
     if not overwrite:
         raise ArtifactError(f"{out} exists already; choose another --out, or replace it with --overwrite")
@@ -180,16 +182,24 @@ def writable(out: Path, flag: str = "--out") -> Iterator[None]:
     """Turn what keeps `out`, which the user named by `flag`, from being written into one line.
 
     Raises:
-        ArtifactError: the disk is full, the place is read-only, a parent is a file.
+        ArtifactError: the disk is full, the place is read-only, a parent is a file or takes no folders, as /proc.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in UNWRITABLE and not _is_beside(error, out):
             raise
         raise ArtifactError(
             f"{out} cannot be written ({error.strerror}); free space or choose another {flag}"
         ) from error
+
+
+def _is_beside(error: OSError, out: Path) -> bool:
+    """Tell whether what is missing is a folder above `out`, or beside it for its sake: the place's fault, not ours."""
+    if not isinstance(error, FileNotFoundError) or not error.filename:
+        return False
+    missing = Path(error.filename)
+    return missing in out.parents or (missing.parent == out.parent and out.name in missing.name)
 
 
 @contextmanager
