@@ -90,8 +90,10 @@ class Recipe:
             if key not in keys:
                 raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), keys)}")
         for key in ("model", "data"):
-            if not isinstance(recipe.get(key), str):
-                raise ConfigError(f"{where}: key {key!r} is missing or no text; add for instance `{key}: demo:...`")
+            if not (recipe.get(key) and isinstance(recipe[key], str)):
+                raise ConfigError(
+                    f"{where}: key {key!r} is missing, empty or no text; add for instance `{key}: demo:...`"
+                )
         shared = {key: recipe[key] for key in SHARED if key in recipe}
 
         def section(kind: type[C], content: Any, name: str) -> C:

@@ -14,10 +14,13 @@ GATES = "Gates"
 
 def command(
     candidates: Annotated[
-        list[str], typer.Argument(help="Bundles and checkpoints to measure.", metavar="CANDIDATE...")
+        list[str], typer.Argument(help="Bundles and checkpoints to measure.", metavar="CANDIDATE...", parser=opt.name)
     ],
     baseline: Annotated[
-        str, typer.Option(help="What they are measured against: usually the original model.", metavar="MODEL")
+        str,
+        typer.Option(
+            help="What they are measured against: usually the original model.", metavar="MODEL", parser=opt.name
+        ),
     ],
     data: opt.Data,
     text: opt.Text = None,
@@ -62,13 +65,16 @@ def command(
     ] = BenchmarkConfig.max_rows,
     report: Annotated[
         list[Path] | None,
-        typer.Option(help="Write the report: .json, .md, .html or .xml (JUnit). Repeatable.", metavar="FILE"),
+        typer.Option(
+            help="Write the report: .json, .md, .html or .xml (JUnit). Repeatable.", metavar="FILE", parser=opt.path
+        ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             help="An earlier report of the same machine, versions, baseline and data: what has changed since.",
             metavar="FILE.json",
+            parser=opt.name,
         ),
     ] = BenchmarkConfig.against,
     max_p50_ratio: Annotated[

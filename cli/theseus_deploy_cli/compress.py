@@ -13,7 +13,10 @@ REPLACING, DISTILLING = "Module replacing", "Distillation"
 
 def command(
     model: Annotated[
-        str, typer.Argument(help="The predecessor: a fine-tuned model's folder or Hub id.", metavar="MODEL")
+        str,
+        typer.Argument(
+            help="The predecessor: a fine-tuned model's folder or Hub id.", metavar="MODEL", parser=opt.name
+        ),
     ],
     data: opt.Data,
     out: opt.Out,

@@ -10,7 +10,7 @@ from theseus_deploy_cli import options as opt
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Where to write.", metavar="DIR")] = Path("theseus-demo"),
+    out: Annotated[Path, typer.Option(help="Where to write.", metavar="DIR", parser=opt.path)] = Path("theseus-demo"),
     device: opt.DeviceOfAll = None,
     threads: opt.ThreadsOfAll = None,
     seed: opt.SeedOfAll = None,

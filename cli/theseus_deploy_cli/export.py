@@ -15,7 +15,10 @@ INT8 = "int8"  # the panel of its options
 
 def command(
     checkpoint: Annotated[
-        str, typer.Argument(help="The successor, or any fine-tuned model: a folder or Hub id.", metavar="CHECKPOINT")
+        str,
+        typer.Argument(
+            help="The successor, or any fine-tuned model: a folder or Hub id.", metavar="CHECKPOINT", parser=opt.name
+        ),
     ],
     out: opt.Out,
     quantize: Annotated[Quantize, typer.Option(help="How the numbers are stored and multiplied: see above.")] = (
@@ -26,6 +29,7 @@ def command(
         typer.Option(
             help="Texts and labels to check the graph on, built-in texts without it; static is calibrated on them.",
             metavar="DATA",
+            parser=opt.name,
         ),
     ] = None,
     text: opt.Text = None,
@@ -74,6 +78,7 @@ def command(
         typer.Option(
             help="Also write a model of the bundle's name into this model repository of Triton Inference Server.",
             metavar="REPOSITORY",
+            parser=opt.path,
             rich_help_panel=DELIVERY,
         ),
     ] = None,
@@ -83,6 +88,7 @@ def command(
             help="Also upload the bundle with its card to this repository of the Hugging Face Hub; a new one is "
             "private. Log in first: `hf auth login`.",
             metavar="OWNER/NAME",
+            parser=opt.name,
             rich_help_panel=DELIVERY,
         ),
     ] = None,

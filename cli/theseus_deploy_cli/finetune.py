@@ -13,7 +13,9 @@ def command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A pretrained encoder: a folder, a Hub id, or the built-in `demo:minilm`.", metavar="MODEL"
+            help="A pretrained encoder: a folder, a Hub id, or the built-in `demo:minilm`.",
+            metavar="MODEL",
+            parser=opt.name,
         ),
     ],
     data: opt.Data,

@@ -14,21 +14,40 @@ C = TypeVar("C", bound=Checked)
 
 MACHINE, TRAINING = "This machine", "Training"
 
+
+def name(value: str) -> str:
+    """Return a value that names something; an empty one, as of a variable that is not set, would be the current folder.
+
+    Raises:
+        BadParameter: it is empty.
+    """
+    if not value:
+        raise typer.BadParameter("it is empty; give a name, or set the variable that it comes from")
+    return value
+
+
+def path(value: str) -> Path:
+    """Return the path that a value names, which no empty one does."""
+    return Path(name(value))
+
+
 Data = Annotated[
     str,
     typer.Option(
         help="A folder with train/validation/test files, one file (csv, tsv, jsonl, parquet), a Hub id "
         "(`owner/name:config`), a task of GLUE (`glue/mrpc`), or the built-in `demo:tweets`.",
         metavar="DATA",
+        parser=name,
     ),
 ]
-Out = Annotated[Path, typer.Option(help="The folder to write. It is complete or absent.", metavar="DIR")]
+Out = Annotated[Path, typer.Option(help="The folder to write. It is complete or absent.", metavar="DIR", parser=path)]
 Text = Annotated[
     str | None,
     typer.Option(
         help="The column that holds the text, or two of them: `premise,hypothesis`. Lists of words are tagged word by "
         "word if the label is a list too, and joined if not.",
         metavar="A[,B]",
+        parser=name,
     ),
 ]
 Label = Annotated[
@@ -37,6 +56,7 @@ Label = Annotated[
         help="The column that holds the label, or several columns of 0 and 1, one for each label that an input may "
         "have: `toxic,obscene`.",
         metavar="C[,D...]",
+        parser=name,
     ),
 ]
 Overwrite = Annotated[
@@ -100,7 +120,7 @@ ReportTo = Annotated[
 def config_from(kind: type[C], flags: Mapping[str, Any]) -> C:
     """Build a configuration from a command's parameters, which bear the names of its fields."""
     names = {field.name for field in fields(kind)}
-    return kind(**{name: value for name, value in flags.items() if name in names})
+    return kind(**{flag: value for flag, value in flags.items() if flag in names})
 
 
 def words(value: str | None) -> tuple[str, ...] | None:

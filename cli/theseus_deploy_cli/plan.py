@@ -13,14 +13,18 @@ SERVERS = "Servers"
 
 
 def command(
-    report: Annotated[Path, typer.Argument(help="The JSON of `theseus benchmark --report`.", metavar="REPORT")],
+    report: Annotated[
+        Path, typer.Argument(help="The JSON of `theseus benchmark --report`.", metavar="REPORT", parser=opt.path)
+    ],
     p99_ms: Annotated[float, typer.Option(help="The objective: 99 of 100 inputs are answered in so many ms.")],
     qps: Annotated[
         float | None, typer.Option(help="Inputs a second. A replay without it keeps the rate of its log.")
     ] = PlanConfig.qps,
     arrivals: Annotated[
         str,
-        typer.Option(help="poisson, or a file of time stamps to replay: one a line, in seconds.", metavar="FILE"),
+        typer.Option(
+            help="poisson, or a file of time stamps to replay: one a line, in seconds.", metavar="FILE", parser=opt.name
+        ),
     ] = PlanConfig.arrivals,
     price_per_hour: Annotated[
         float | None,

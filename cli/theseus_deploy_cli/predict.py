@@ -20,10 +20,12 @@ Input = str | tuple[str, ...]
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle that `theseus export` wrote.", metavar="BUNDLE")],
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle that `theseus export` wrote.", metavar="BUNDLE", parser=opt.path)
+    ],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", metavar="[TEXT]...")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with one text a line; `-` reads stdin.", metavar="F", allow_dash=True)
+        Path | None, typer.Option(help="A file with one text a line; `-` reads stdin.", metavar="F", parser=opt.path)
     ] = None,
     device: Annotated[
         Literal["auto", "cpu"],

@@ -17,10 +17,14 @@ def command(
             help="A recipe: model, data, and what each stage is asked. A file, or the name of one that ships with the "
             f"package: {', '.join(RECIPES)}.",
             metavar="RECIPE.yaml",
+            parser=opt.name,
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR")
+        Path | None,
+        typer.Option(
+            help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR", parser=opt.path
+        ),
     ] = None,
     device: opt.DeviceOfAll = None,
     threads: opt.ThreadsOfAll = None,

@@ -10,7 +10,7 @@ from theseus_deploy_cli import options as opt
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="A folder that theseus wrote.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="A folder that theseus wrote.", metavar="DIR", parser=opt.path)],
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:

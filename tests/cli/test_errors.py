@@ -99,6 +99,39 @@ def test_a_bad_request_is_one_clear_line(
     refused(theseus(*words), place, *expected)
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("finetune", "", "--data", "../data", "--out", "out"), "MODEL"),
+        (("compress", "", "--data", "../data", "--out", "out"), "MODEL"),
+        (("compress", "../model", "--data", "", "--out", "out"), "--data"),
+        (("compress", "../model", "--data", "../data", "--out="), "--out"),
+        ((*COMPRESS, "--text", ""), "--text"),
+        ((*COMPRESS, "--label", ""), "--label"),
+        (("export", "", "--out", "out"), "CHECKPOINT"),
+        (("export", "../model", "--out", "out", "--data", ""), "--data"),
+        (("export", "../model", "--out", "out", "--triton", ""), "--triton"),
+        (("export", "../model", "--out", "out", "--push-to-hub", ""), "--push-to-hub"),
+        (("benchmark", "", "--baseline", "../model", "--data", "../data"), "CANDIDATE..."),
+        (("benchmark", "../model", "--baseline", "", "--data", "../data"), "--baseline"),
+        (("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--report", ""), "--report"),
+        (("benchmark", "../model", "--baseline", "../model", "--data", "../data", "--against", ""), "--against"),
+        (("plan", "", "--p99-ms", "9", "--qps", "9"), "REPORT"),
+        (("plan", "report.json", "--p99-ms", "9", "--arrivals", ""), "--arrivals"),
+        (("predict", "", "hello"), "BUNDLE"),
+        (("predict", "bundle", "--file", ""), "--file"),
+        (("run", ""), "RECIPE.yaml"),
+        (("run", "demo", "--out", ""), "--out"),
+        (("demo", "--out", ""), "--out"),
+        (("verify", ""), "DIR"),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(
+    theseus: Theseus, place: Path, words: tuple[str, ...], name: str
+) -> None:
+    refused(theseus(*words), place, f"Invalid value for '{name}': it is empty; give a name, or set the variable")
+
+
 def test_a_label_the_model_does_not_know(theseus: Theseus, place: Path) -> None:
     write_csv(place / "bad.csv", [*make_rows(30, 1), ("the film", "neutral")])
     ran = theseus("compress", "../model", "--data", "bad.csv", "--out", "out")
@@ -249,6 +282,7 @@ def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path
         ("model: a\ndata: b\ncompress: {layer: 3}\n", ["compress: key 'layer'", "did you mean 'layers'"]),
         ("model: a\ndata: b\ncompress: {lr: fast}\n", ["--lr 'fast'", "a number"]),
         ("model: a\n", ["'data' is missing"]),
+        ("model: ''\ndata: b\n", ["'model' is missing, empty or no text"]),
         ("- a\n", ["no mapping"]),
         ("model: [\n", ["no YAML"]),
         ("model: a\ndata: b\nexport: [{of: teacher}]\n", ["predecessor|successor"]),
