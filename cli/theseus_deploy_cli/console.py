@@ -118,12 +118,12 @@ def _is_narrow() -> bool:
     return codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
 
 
-def print_checks(checks: "Sequence[Check]", as_json: bool, quiet: bool) -> int:
+def print_checks(checks: "Sequence[Check]", as_json: bool) -> int:
     """Print what was checked and return the exit code: 0 if all is well, else 2."""
     failed = [check for check in checks if not check.ok]
     if as_json:
         print_json({"ok": not failed, "checks": [vars(check) for check in checks]})
-    elif not quiet:
+    else:
         width = max(len(check.name) for check in checks)
         for check in checks:
             print(f"{'ok ' if check.ok else 'BAD'}  {check.name:{width}}  {check.detail}")

@@ -11,6 +11,7 @@ def command(json: opt.Json = False, quiet: opt.Quiet = False) -> None:
 
     Exits with 0 when compressing, exporting and benchmarking can run here.
     """
+    del quiet  # there is nothing but the result
     from theseus_deploy.doctor import diagnose
 
-    raise typer.Exit(console.print_checks(diagnose(), json, quiet))
+    raise typer.Exit(console.print_checks(diagnose(), json))

@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Ran
 from theseus_deploy.artifact import Artifact
 from theseus_deploy_cli.console import print_artifact
 
@@ -42,6 +44,12 @@ def test_an_unproven_strip_is_printed_with_its_reason(
     print_artifact(Artifact.open(folder), as_json=False)
     proof = capsys.readouterr().out.splitlines()[-1]
     assert proof == "  strip: whether the graph holds weights of gone is unproven, for it is not here"
+
+
+@pytest.mark.parametrize("command", ["verify", "doctor"])
+def test_quiet_leaves_out_progress_and_no_result(theseus: Callable[..., Ran], int8_bundle: Path, command: str) -> None:
+    ran = theseus(command, *[int8_bundle] * (command == "verify"), "--quiet")
+    assert ran.out.startswith(("ok ", "BAD"))
 
 
 def test_an_old_console_gets_what_it_can_show() -> None:
