@@ -43,10 +43,11 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
         (Config, {"seed": True}, "--seed True is not a whole number"),
         (Config, {"threads": False}, "--threads False is not a whole number"),
         (TrainingConfig, {"epochs": 0}, "--epochs 0 is not above 0; raise it"),
-        (TrainingConfig, {"epochs": True}, "--epochs True is not a number"),
-        (TrainingConfig, {"epochs": float("nan")}, "--epochs nan is not a number; correct it"),
-        (TrainingConfig, {"epochs": float("inf")}, "--epochs inf is not a number"),
+        (TrainingConfig, {"epochs": True}, "--epochs True is not a finite number"),
+        (TrainingConfig, {"epochs": float("nan")}, "--epochs nan is not a finite number; correct it"),
+        (TrainingConfig, {"epochs": float("inf")}, "--epochs inf is not a finite number"),
         (TrainingConfig, {"max_steps": 0}, "--max-steps 0 is below 1"),
+        (TrainingConfig, {"lr": float("inf")}, "--lr inf is not a finite number; correct it"),
         (TrainingConfig, {"lr": 0}, "--lr 0 is outside 0..1 (exclusive); the usual is 1e-5 to 2e-4"),
         (TrainingConfig, {"lr": 1}, "--lr 1 is outside 0..1 (exclusive)"),
         (TrainingConfig, {"batch_size": 0}, "--batch-size 0 is below 1"),
@@ -54,7 +55,7 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
         (TrainingConfig, {"max_length": 3}, "--max-length 3 is below 4"),
         (TrainingConfig, {"precision": "int8"}, "--precision 'int8' is not one of auto, fp32, bf16, fp16"),
         (TrainingConfig, {"report_to": "wandb"}, "--report-to 'wandb' is not a list, each of it a text"),
-        (TrainingConfig, {"report_to": (1,)}, "--report-to (1,) is not a list, each of it a text"),
+        (TrainingConfig, {"report_to": (1,)}, "--report-to [1] is not a list, each of it a text"),
         (FinetuneConfig, {"warmup": 1.1}, "--warmup 1.1 is outside 0..1; move it inside"),
         (FinetuneConfig, {"warmup": -0.1}, "--warmup -0.1 is outside 0..1"),
         (CompressConfig, {"method": "prune"}, "--method 'prune' is not one of theseus, truncate, distill"),
@@ -71,12 +72,13 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
         (ExportConfig, {"opset": 17}, "--opset 17 is outside 18..23"),
         (ExportConfig, {"opset": 24}, "--opset 24 is outside 18..23"),
         (ExportConfig, {"atol": 0.0}, "--atol 0.0 is not above 0; the usual is 1e-4"),
-        (ExportConfig, {"atol": float("inf")}, "--atol inf is not a number"),
+        (ExportConfig, {"atol": float("inf")}, "--atol inf is not a finite number"),
         (ExportConfig, {"quantize": "int4"}, "--quantize 'int4' is not one of "),
         (BenchmarkConfig, {"batch": ()}, "--batch is empty; give at least one batch size, such as 1"),
-        (BenchmarkConfig, {"batch": (0, 8)}, "--batch (0, 8) holds a value below 1"),
-        (BenchmarkConfig, {"batch": (True,)}, "--batch (True,) is not a list, each of it a whole number"),
-        (BenchmarkConfig, {"sequence": (-1,)}, "--sequence (-1,) holds a value below 1"),
+        (BenchmarkConfig, {"batch": (0, 8)}, "--batch 0,8 holds a value below 1; raise it"),
+        (BenchmarkConfig, {"batch": (0,)}, "--batch 0 holds a value below 1; raise it"),
+        (BenchmarkConfig, {"batch": (True,)}, "--batch [True] is not a list, each of it a whole number"),
+        (BenchmarkConfig, {"sequence": (-1,)}, "--sequence -1 holds a value below 1"),
         (BenchmarkConfig, {"runtime": "tvm"}, "--runtime 'tvm' is not one of auto, torch, onnxruntime, openvino"),
         (BenchmarkConfig, {"min_samples": 4}, "--min-samples 4 is below 5"),
         (BenchmarkConfig, {"max_seconds": 0.5}, "--max-seconds 0.5 is below 1"),
@@ -85,7 +87,7 @@ def test_the_defaults_are_within_the_limits_and_frozen(kind: type[Config]) -> No
         (BenchmarkConfig, {"max_size_ratio": -1}, "--max-size-ratio -1 is below 0"),
         (BenchmarkConfig, {"max_metric_drop": 1.5}, "--max-metric-drop 1.5 is outside 0..1"),
         (BenchmarkConfig, {"min_label_loyalty": 90}, "--min-label-loyalty 90 is outside 0..1"),
-        (BenchmarkConfig, {"min_label_loyalty": float("nan")}, "--min-label-loyalty nan is not a number"),
+        (BenchmarkConfig, {"min_label_loyalty": float("nan")}, "--min-label-loyalty nan is not a finite number"),
     ],
 )
 def test_what_is_beyond_a_limit_is_refused(kind: type[Config], values: dict[str, Any], reason: str) -> None:
@@ -137,18 +139,32 @@ def test_a_recipe_spells_keys_either_way_and_numbers_as_it_likes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "trackers"),
+    [
+        ("report-to: tensorboard", ("tensorboard",)),
+        ("report-to: tensorboard, wandb", ("tensorboard", "wandb")),
+        ("report-to: [tensorboard, wandb]", ("tensorboard", "wandb")),
+    ],
+)
+def test_a_list_of_a_recipe_may_be_written_as_in_a_command(recipe: str, trackers: tuple[str, ...]) -> None:
+    assert FinetuneConfig.from_mapping(yaml.safe_load(recipe), "r").report_to == trackers
+    assert BenchmarkConfig.from_mapping({"batch": 8}, "r").batch == (8,)
+
+
+@pytest.mark.parametrize(
     ("recipe", "reason"),
     [
         ("{learing-rate: 1}", "recipe.yaml: key 'learing-rate' is unknown; known: seed, device"),
         ("{batch-sise: 1}", "recipe.yaml: key 'batch-sise' is unknown; did you mean 'batch-size'?"),
         ("{warmups: 1}", "did you mean 'warmup'?"),
         ("{1: 1}", "recipe.yaml: key 1 is unknown"),
-        ("{epochs: many}", "recipe.yaml: --epochs 'many' is not a number"),
-        ("{epochs: nan}", "recipe.yaml: --epochs nan is not a number"),
+        ("{epochs: many}", "recipe.yaml: --epochs 'many' is not a finite number"),
+        ("{epochs: nan}", "recipe.yaml: --epochs nan is not a finite number"),
         ("{seed: 1e3}", "recipe.yaml: --seed '1e3' is not a whole number"),
         ("{threads: yes}", "recipe.yaml: --threads True is not a whole number"),
-        ("{report-to: wandb}", "recipe.yaml: --report-to 'wandb' is not a list"),
-        ("{lr: }", "recipe.yaml: --lr None is not a number"),
+        ("{report-to: [1]}", "recipe.yaml: --report-to [1] is not a list, each of it a text"),
+        ("{report-to: }", "recipe.yaml: --report-to None is not a list, each of it a text"),
+        ("{lr: }", "recipe.yaml: --lr None is not a finite number"),
     ],
 )
 def test_a_recipe_is_refused_with_its_name(recipe: str, reason: str) -> None:

@@ -37,7 +37,8 @@ class Checked:
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if not _fits(value, hint):
-                raise ConfigError(f"{_flag(name)} {value!r} is not {_describe(hint)}; correct it")
+                shown = list(value) if isinstance(value, tuple) else value
+                raise ConfigError(f"{_flag(name)} {shown!r} is not {_describe(hint)}; correct it")
 
     def _at_least(self, name: str, limit: float) -> None:
         value = getattr(self, name)
@@ -295,7 +296,8 @@ class BenchmarkConfig(Config):
         super().__post_init__()
         for name in ("batch", "sequence", "threads_sweep"):
             if any(value < 1 for value in getattr(self, name)):
-                raise ConfigError(f"{_flag(name)} {getattr(self, name)} holds a value below 1; raise it")
+                given = ",".join(map(str, getattr(self, name)))
+                raise ConfigError(f"{_flag(name)} {given} holds a value below 1; raise it")
         if not self.batch:
             raise ConfigError("--batch is empty; give at least one batch size, such as 1")
         self._at_least("min_samples", 5)
@@ -363,6 +365,8 @@ def _flag(name: str) -> str:
 
 
 def _from_yaml(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is tuple and isinstance(value, (str, int)):  # a list of one, or as the command line has it
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else (value,)
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, str) and float in (hint, *get_args(hint)):  # YAML reads 1e-4 as a text, 1.0e-4 as a number
@@ -392,4 +396,4 @@ def _describe(hint: Any) -> str:
         return f"a list, each of it {_describe(arguments[0])}"
     if arguments:
         return _describe(next(argument for argument in arguments if argument is not NoneType))
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[hint]
+    return {int: "a whole number", float: "a finite number", str: "a text", bool: "true or false"}[hint]

@@ -280,7 +280,7 @@ def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path
     [
         ("model: a\ndata: b\ncompres: {}\n", ["'compres'", "did you mean 'compress'"]),
         ("model: a\ndata: b\ncompress: {layer: 3}\n", ["compress: key 'layer'", "did you mean 'layers'"]),
-        ("model: a\ndata: b\ncompress: {lr: fast}\n", ["--lr 'fast'", "a number"]),
+        ("model: a\ndata: b\ncompress: {lr: fast}\n", ["--lr 'fast'", "a finite number"]),
         ("model: a\n", ["'data' is missing"]),
         ("model: ''\ndata: b\n", ["'model' is missing, empty or no text"]),
         ("- a\n", ["no mapping"]),

@@ -119,7 +119,7 @@ def test_a_report_without_threads_is_refused() -> None:
         ({"overhead_ms": -0.1}, "--overhead-ms -0.1 is below 0"),
         ({"price_per_hour": -1.0}, "--price-per-hour -1.0 is below 0"),
         ({"seed": -1}, "--seed -1 is below 0"),
-        ({"p99_ms": float("nan")}, "--p99-ms nan is not a number"),
+        ({"p99_ms": float("nan")}, "--p99-ms nan is not a finite number"),
     ],
 )
 def test_a_request_out_of_its_limits_is_refused(asked: dict[str, Any], said: str) -> None:
