@@ -83,6 +83,8 @@ COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
         (("run", "glue/mrpc", "--seed", "-1"), ["--seed -1 is below 0"]),
         (("predict", "../model", "hello"), ["theseus.json"]),
         (("export", "../encoder", "--out", "out"), ["theseus finetune"]),
+        (("export", "../model", "--out", "out", "--text", "a,b"), ["--text a,b without --data", "give both"]),
+        (("export", "../model", "--out", "out", "--label", "c"), ["--label c without --data", "leave it out"]),
         (("export", "../model", "--out", "out", "--opset", "3"), ["--opset 3", "18..23"]),
         (("export", "../model", "--out", "out", "--opset", "24"), ["--opset 24", "18..23", "move it inside"]),
         (("export", "../model", "--out", "out", "--device", "cuda"), ["--device cuda", "CPU only"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import Corpus, open_data
+from theseus_deploy.errors import ConfigError
 from theseus_deploy.execution import evaluating, torch_threads
 from theseus_deploy.export.card import model_card
 from theseus_deploy.export.onnx import to_onnx
@@ -112,6 +113,9 @@ def export_checkpoint(
             checkpoint; nothing is written then.
     """
     check_request(config, None, data is not None, timer is not None)
+    for flag, columns in (("--text", ",".join(text or ())), ("--label", label)):
+        if columns and data is None:
+            raise ConfigError(f"{flag} {columns} without --data, whose column it names; give both, or leave it out")
     claim(out, overwrite or reuse)
     checkpoint = open_checkpoint(ref)
     checkpoint.keep_from(out)
