@@ -31,14 +31,13 @@ rm -f "$reports"/report.{json,md,html,xml}
 theseus benchmark "$@" --report "$reports/report.json" --report "$reports/report.md" \
   --report "$reports/report.html" --report "$reports/report.xml" &
 benchmark=$!
-interrupted=
 trap 'interrupted=1; kill -TERM "$benchmark" 2> /dev/null || true' INT TERM HUP  # a cancelled job ends what it began
-code=0
-wait "$benchmark" || code=$?
-if [ -n "$interrupted" ]; then  # the signal ended the wait, and not yet the benchmark
+interrupted=1
+while [ -n "$interrupted" ]; do  # a signal ends the wait, and not yet the benchmark
+  interrupted=
   code=0
   wait "$benchmark" || code=$?
-fi
+done
 
 if [ -n "${GITHUB_STEP_SUMMARY:-}" ] && [ -f "$reports/report.md" ]; then
   cat "$reports/report.md" >> "$GITHUB_STEP_SUMMARY"

@@ -1,6 +1,7 @@
 """The GitHub Action does what it says: its script is run by bash, with the true program, as a runner would."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,33 @@ def test_the_script_ends_what_it_began(runner: dict[str, str], tmp_path: Path, f
         script.terminate()
         assert script.wait(timeout=60) == 130
     assert list((tmp_path / "reports").iterdir()) == []
+
+
+def test_the_script_waits_for_what_it_began_however_often_it_is_told_to_end(
+    runner: dict[str, str], tmp_path: Path
+) -> None:
+    program, done = tmp_path / "bin" / "theseus", tmp_path / "done"
+    program.write_text(
+        "#!/usr/bin/env bash\n"
+        "trap : TERM\n"  # it takes its time to end
+        "echo at work >&2\n"
+        f"until [ -e {tmp_path}/leave ]; do sleep 0.1; done\n"
+        f"touch {done}\n"
+        "exit 130\n"
+    )
+    with subprocess.Popen(
+        ["bash", ROOT / "benchmarks" / "ci_gate.sh", tmp_path / "reports", "bundle"],
+        env=runner, stderr=subprocess.PIPE, text=True,
+    ) as script:  # fmt: skip
+        assert script.stderr is not None
+        script.stderr.readline()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):
+            script.send_signal(number)
+            with pytest.raises(subprocess.TimeoutExpired):
+                script.wait(timeout=0.5)
+        (tmp_path / "leave").touch()
+        assert script.wait(timeout=60) == 130
+    assert done.exists()
 
 
 def test_inputs_never_become_shell_code() -> None:
