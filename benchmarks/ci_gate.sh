@@ -11,8 +11,8 @@ if [ "$#" -lt 2 ]; then
   echo "ci_gate.sh: $# arguments, at least 2 are needed: a folder for the reports, and what theseus benchmark takes" >&2
   exit 2
 fi
-if [[ "$1" == -* ]] || [ -f "$1" ]; then
-  echo "ci_gate.sh: $1 is no folder for the reports; name one first, then what theseus benchmark takes" >&2
+if [[ -z "$1" || "$1" == -* ]] || [ -f "$1" ]; then
+  echo "ci_gate.sh: ${1:-an empty name} is no folder for the reports; name one first, then what theseus benchmark takes" >&2
   exit 2
 fi
 reports=$1

@@ -101,7 +101,7 @@ def test_the_script_explains_itself(runner: dict[str, str], tmp_path: Path) -> N
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "ci_gate.sh: 0 arguments, at least 2 are needed" in ran.stderr
     (tmp_path / "file").touch()
-    for first in ("--baseline", str(tmp_path / "file")):
+    for first in ("", "--baseline", str(tmp_path / "file")):
         ran = subprocess.run(["bash", script, first, "b"], env=runner, capture_output=True, text=True, check=False)
         assert (ran.returncode, f"{first} is no folder" in ran.stderr) == (2, True)
 
