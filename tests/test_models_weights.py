@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertForMaskedLM,
     GPT2Config,
@@ -18,7 +19,7 @@ from transformers import (
 
 from tests.checkpoints import MOODS, Save, configure, refuse
 from tests.conftest import make_bert
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 
@@ -43,11 +44,22 @@ def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     assert "is no text classifier that can be loaded (Error no file named model.safetensors" in message
 
 
-def test_a_model_whose_head_was_never_trained_is_sent_to_finetune(encoder_only: Path) -> None:
-    assert refuse(open_checkpoint(str(encoder_only)).trained) == (
+@pytest.mark.parametrize("work", [Checkpoint.trained, Checkpoint.check_trained])
+def test_a_model_whose_head_was_never_trained_is_sent_to_finetune(
+    encoder_only: Path, work: Callable[[Checkpoint], object]
+) -> None:
+    assert refuse(lambda: work(open_checkpoint(str(encoder_only)))) == (
         f"{encoder_only} has no trained weights for classifier.bias, classifier.weight; a predecessor must be "
         "fine-tuned on the task first: run `theseus finetune`"
     )
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_trained_model_is_known_by_the_names_of_its_weights(folder: Path, weights: str) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (save_file if weights.endswith("safetensors") else torch.save)(state, folder / weights)
+    open_checkpoint(str(folder)).check_trained()
 
 
 def test_the_head_of_another_task_is_no_head(save_model: Save) -> None:

@@ -171,7 +171,18 @@ class Checkpoint:
         Raises:
             ModelError: weights are missing from the folder, the head's for instance.
         """
-        model, missing = self._load(self.task.facts.head)
+        return self._trained()
+
+    def check_trained(self) -> None:
+        """Refuse what `trained` refuses, and read no more of the weights than their names and shapes.
+
+        Raises:
+            ModelError: as `trained`.
+        """
+        self._trained(device_map="meta")
+
+    def _trained(self, **how: Any) -> "PreTrainedModel":
+        model, missing = self._load(self.task.facts.head, **how)
         if missing:
             raise ModelError(
                 f"{self.ref} has no trained weights for {_first(missing)}; a predecessor must be fine-tuned on the "

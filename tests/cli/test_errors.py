@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification
 
+from tests.checkpoints import configure
 from tests.cli.conftest import Ran
 from tests.conftest import largest_file, make_rows, write_csv
 from theseus_deploy.artifact import Artifact
@@ -138,6 +139,19 @@ def test_a_label_the_model_does_not_know(theseus: Theseus, place: Path) -> None:
     write_csv(place / "bad.csv", [*make_rows(30, 1), ("the film", "neutral")])
     ran = theseus("compress", "../model", "--data", "bad.csv", "--out", "out")
     refused(ran, place, "'neutral'", "negative, positive", "row")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("compress", "bad"), ("benchmark", "bad", "--baseline", "bad"), ("benchmark", "bad", "--baseline", "../model")],
+)
+def test_a_head_that_was_never_trained_is_told_before_labels_are(
+    theseus: Theseus, place: Path, encoder_only: Path, command: tuple[str, ...]
+) -> None:
+    shutil.copytree(encoder_only, place / "bad")
+    configure(place / "bad", id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    ran = theseus(*command, "--data", "../data", *["--out", "out"] * (command[0] == "compress"))
+    refused(ran, place, "bad has no trained weights for classifier.bias, classifier.weight", "run `theseus finetune`")
 
 
 def test_an_empty_split(theseus: Theseus, place: Path) -> None:

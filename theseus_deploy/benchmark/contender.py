@@ -123,6 +123,8 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
     else:
         checkpoint = open_checkpoint(ref)
         path = checkpoint.path
+        if not checkpoint.artifact:  # what we wrote is trained, and just as we wrote it
+            checkpoint.check_trained()
     manifest = artifact.manifest if artifact else None
     return Contender(
         name=path.resolve().name if Path(ref).is_dir() else Path(ref).name,

@@ -117,9 +117,8 @@ def compress_checkpoint(
     schedule_of(config, plan)
     device = torch_device(config.device)
     world.join(device)
-    tokenizer = checkpoint.tokenizer(task.tags_words)
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    model = checkpoint.trained()
     held = Workspace.held(out, request, overwrite or reuse, world, progress)
     with torch_threads(config.threads), held as workspace:
         before = lesson.score(model, device, progress, "scoring the predecessor")
