@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,7 +289,8 @@ def test_a_disk_that_fills_up_in_the_middle_of_an_export(theseus: Theseus, place
 
 def test_verify_refuses_what_theseus_did_not_write(theseus: Theseus, place: Path) -> None:
     ran = theseus("verify", "../data", "--quiet")
-    refused(ran, place, "../data has no readable theseus.json")
+    assert ran.out.startswith("BAD  manifest  ../data has no readable theseus.json")
+    refused(replace(ran, out=""), place, "1 of 1 checks failed", "../data has no readable theseus.json")
 
 
 @pytest.mark.parametrize(
