@@ -76,8 +76,8 @@ class Rule:
             )
         return ""
 
-    def undecided(self, evidence: Evidence, limit: float, max_rows: int | None) -> str:
-        """Say why the interval decides nothing, and what makes it narrower."""
+    def undecided(self, evidence: Evidence, found: Estimate, limit: float, max_rows: int | None) -> str:
+        """Say why the interval of what was found decides nothing, and what makes it narrower."""
         if self.timed and self.verdict(self.estimate(evidence.calm()), limit) != "inconclusive":
             return (
                 f"candidates lacked a core for {evidence.crowding:.0%} of the time, which more samples do not mend; "
@@ -85,7 +85,7 @@ class Rule:
             )
         if self.timed:
             return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
-        if self.estimate(evidence).value == limit and limit in (0, 1):
+        if found.value == limit and limit in (0, 1):
             return f"no number of rows proves exactly {limit:g}, which was found; allow a little"
         rows = len(evidence.answers.references)
         remedy = f"raise --max-rows {max_rows}" if max_rows == rows else "add rows to the data"
@@ -164,6 +164,6 @@ def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, 
             reason = rule.blind(one)
             verdict = "inconclusive" if reason else rule.verdict(found, limit)
             if verdict == "inconclusive":
-                reason = reason or rule.undecided(one, limit, config.max_rows)
+                reason = reason or rule.undecided(one, found, limit, config.max_rows)
             gates.append(Gate(name, one.candidate.name, limit, found.value, found.interval, verdict, reason))
     return tuple(gates)
