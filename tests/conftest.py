@@ -1,5 +1,6 @@
 """A tiny model and a tiny corpus, made here, so that every test walks the true pipeline, offline and in seconds."""
 
+import gc
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models are slower on two threads; before torch is loaded
 
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -42,6 +44,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THESEUS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_lives_on_is_not_searched() -> None:
+    """Take what is imported by now out of collections: each training begins with one, which took longer than it."""
+    gc.collect()
+    gc.freeze()
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -130,12 +139,33 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a file or a folder of a name once for all processes of the suite: an export takes seconds."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "once"
+    shared.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        made, path = shared / f"{name}.made", shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                make(path)
+                made.touch()
+        return path
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def corpus(once: Callable[..., Path]) -> Path:
     """A folder with train.csv (256 rows), validation.csv (64) and test.csv (96)."""
-    folder = tmp_path_factory.mktemp("corpus")
-    for seed, (split, count) in enumerate([("train", 256), ("validation", 64), ("test", 96)]):
-        write_csv(folder / f"{split}.csv", make_rows(count, seed))
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for seed, (split, count) in enumerate([("train", 256), ("validation", 64), ("test", 96)]):
+            write_csv(folder / f"{split}.csv", make_rows(count, seed))
+
+    return once("corpus", make)
 
 
 @pytest.fixture(scope="module")
@@ -147,20 +177,19 @@ def lesson() -> Lesson:
 @pytest.fixture(scope="session")
 def save_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Save a model with the tiny tokenizer as a Hugging Face folder, and return the folder."""
-
-    def save(model: torch.nn.Module, name: str = "model") -> Path:
-        folder = tmp_path_factory.mktemp(name)
-        model.save_pretrained(folder)
-        make_tokenizer().save_pretrained(folder)
-        return folder
-
-    return save
+    return lambda model, name="model": save(model, tmp_path_factory.mktemp(name))
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(save_model: Callable[..., Path]) -> Path:
+def tiny_bert(once: Callable[..., Path]) -> Path:
     """A folder with a four-layer BERT, two labels: a stand-in for a fine-tuned predecessor."""
-    return save_model(make_bert(), "predecessor")
+    return once("predecessor", lambda folder: save(make_bert(), folder))
+
+
+@pytest.fixture(scope="session")
+def shallow_bert(once: Callable[..., Path]) -> Path:
+    """A folder with a BERT of one layer, for what depends on no depth: its export takes half the time."""
+    return once("shallow", lambda folder: save(make_bert(layers=1), folder))
 
 
 @pytest.fixture
@@ -176,86 +205,91 @@ def encoder_only(save_model: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fp32_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fp32_bundle(tiny_bert: Path, corpus: Path, once: Callable[..., Path]) -> Path:
     """The fp32 ONNX bundle of `tiny_bert`, checked on `corpus`."""
-    return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "fp32", "none")
+    return once("fp32", lambda out: export_bundle(tiny_bert, corpus, out, "none"))
 
 
 @pytest.fixture(scope="session")
-def int8_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8_bundle(tiny_bert: Path, corpus: Path, once: Callable[..., Path]) -> Path:
     """The int8 ONNX bundle of `tiny_bert`, checked on `corpus`."""
-    return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "int8", "dynamic")
+    return once("int8", lambda out: export_bundle(tiny_bert, corpus, out, "dynamic"))
 
 
 @pytest.fixture(scope="session")
-def successor(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def successor(tiny_bert: Path, corpus: Path, once: Callable[..., Path]) -> Path:
     """What a short true compression makes of `tiny_bert`: a checkpoint with a manifest, two layers, two labels."""
     config = CompressConfig(max_steps=4, batch_size=8, replace_until=0.3, lr=1e-3, precision="fp32", threads=1)
-    out = tmp_path_factory.mktemp("successors") / "compressed"
-    return compress_checkpoint(str(tiny_bert), str(corpus), out, config).path
+    return once("compressed", lambda out: compress_checkpoint(str(tiny_bert), str(corpus), out, config))
 
 
 @pytest.fixture(scope="session")
-def successor_bundle(successor: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def successor_bundle(successor: Path, corpus: Path, once: Callable[..., Path]) -> Path:
     """The int8 ONNX bundle of `successor`, checked on `corpus`."""
-    return export_bundle(successor, corpus, tmp_path_factory.mktemp("bundles") / "successor", "dynamic")
+    return once("successor", lambda out: export_bundle(successor, corpus, out, "dynamic"))
 
 
 @pytest.fixture(scope="session")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pairs(once: Callable[..., Path]) -> Path:
     """A file of 300 pairs of texts, each with a number."""
     draw = random.Random(7)
     rows = [
         (*(" ".join(draw.choices([*FILLER, *GOOD], k=draw.randint(1, 20))) for _ in range(2)), str(draw.random()))
         for _ in range(300)
     ]
-    return write_csv(tmp_path_factory.mktemp("pairs") / "pairs.csv", rows, "first,second,similarity")
+    return once("pairs.csv", lambda path: write_csv(path, rows, "first,second,similarity"))
 
 
 @pytest.fixture(scope="session")
-def pair_successor(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair_successor(tiny_bert: Path, once: Callable[..., Path]) -> Path:
     """A checkpoint with a manifest, as compress writes it: two layers, and a number as the answer to a pair."""
-    model, out = make_bert(layers=2, labels=1), tmp_path_factory.mktemp("successors") / "pairs"
-    with Artifact.writing(out) as draft:
-        model.save_pretrained(draft.path)
-        make_tokenizer().save_pretrained(draft.path)
-        draft.finish(
-            Manifest(
-                kind="checkpoint",
-                stage="compress",
-                config={},
-                parent=Parent(str(tiny_bert), fingerprint(tiny_bert)),
-                data=None,
-                task=Task("regression", (), ("first", "second"), "similarity", max_length=24),
-                parameters=model.num_parameters(),
-                layers=2,
-                module_map=[[0, 1], [2, 3]],
-                scores={"validation": {"pearson": 0.5}},
-            )
-        )
-    return out
+    model = make_bert(layers=2, labels=1)
+    manifest = Manifest(
+        kind="checkpoint",
+        stage="compress",
+        config={},
+        parent=Parent(str(tiny_bert), fingerprint(tiny_bert)),
+        data=None,
+        task=Task("regression", (), ("first", "second"), "similarity", max_length=24),
+        parameters=model.num_parameters(),
+        layers=2,
+        module_map=[[0, 1], [2, 3]],
+        scores={"validation": {"pearson": 0.5}},
+    )
+
+    def make(out: Path) -> None:
+        with Artifact.writing(out) as draft:
+            save(model, draft.path)
+            draft.finish(manifest)
+
+    return once("pair-successor", make)
 
 
 @pytest.fixture(scope="session")
-def pair_bundle(pair_successor: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair_bundle(pair_successor: Path, pairs: Path, once: Callable[..., Path]) -> Path:
     """The fp32 ONNX bundle of `pair_successor`, checked on `pairs`."""
-    return export_bundle(pair_successor, pairs, tmp_path_factory.mktemp("bundles") / "pairs", "none")
+    return once("pairs", lambda out: export_bundle(pair_successor, pairs, out, "none"))
 
 
 @pytest.fixture(scope="session")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Make, once, a folder with a tiny `checkpoint` of a family and a kind of task, and its fp32 `bundle`."""
-    made: dict[tuple[str, str], Path] = {}
+def family(once: Callable[..., Path]) -> Callable[[str, str], Path]:
+    """Make a folder with a tiny `checkpoint` of a family and a kind of task, and its fp32 `bundle`."""
 
     def make(name: str, kind: str) -> Path:
-        if (name, kind) not in made:
-            folder = tmp_path_factory.mktemp(f"{name}-{kind}")
+        def fill(folder: Path) -> None:
             save_tiny(name, kind, folder / "checkpoint")
             export_checkpoint(str(folder / "checkpoint"), folder / "bundle", ExportConfig(threads=1))
-            made[name, kind] = folder
-        return made[name, kind]
+
+        return once(f"{name}-{kind}", fill)
 
     return make
+
+
+def save(model: torch.nn.Module, folder: Path) -> Path:
+    """Save a model with the tiny tokenizer as a Hugging Face folder."""
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def export_bundle(checkpoint: Path, data: Path, out: Path, quantize: Quantize) -> Path:

@@ -62,8 +62,8 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def push(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
-    """Export `tiny_bert` to `out` and push it, in a process of its own."""
+def push(shallow_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Push]:
+    """Export `shallow_bert` to `out` and push it, in a process of its own."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     home = tmp_path_factory.mktemp("home")
@@ -73,7 +73,7 @@ def push(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "HF_TOKEN": token,
             "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port if up else 9}",
         }  # fmt: skip
-        words = ["export", tiny_bert, "--out", out, "--threads", "1", "--push-to-hub", repository]
+        words = ["export", shallow_bert, "--out", out, "--threads", "1", "--push-to-hub", repository]
         command = [sys.executable, "-c", "from theseus_deploy_cli.main import run; run()", *map(str, words)]
         return subprocess.run(
             command, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=120

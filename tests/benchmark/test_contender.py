@@ -17,6 +17,15 @@ from theseus_deploy.machine import Machine, this_machine
 AUTO = BenchmarkConfig()
 
 
+def cut_at(length: int, bundle: Path, folder: Path) -> Path:
+    """Copy a bundle as if it had been exported with this `--max-length`."""
+    copy = shutil.copytree(bundle, folder / str(length))
+    manifest = json.loads((copy / "theseus.json").read_text())
+    manifest["task"]["max_length"] = length
+    (copy / "theseus.json").write_text(json.dumps(manifest))
+    return copy
+
+
 def test_every_kind_of_folder_gets_its_runtime(tiny_bert: Path, fp32_bundle: Path) -> None:
     base, bundle = line_up(str(tiny_bert), [str(fp32_bundle)], AUTO)
     assert (base.runtime, base.precision, base.layers, base.positions) == ("torch", "fp32", 4, 64)
@@ -92,25 +101,20 @@ def test_a_reference_is_the_baseline_beside_bundles(
     assert [one.role for one in found] == ["candidate", "candidate", "reference"]
 
 
-def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, fp32_bundle: Path, tmp_path: Path) -> None:
-    config = ExportConfig(max_length=16, quantize="dynamic")
-    short = export_checkpoint(str(tiny_bert), tmp_path / "short", config).path
-    assert missing_reference([str(short)], str(tiny_bert), AUTO) == 16
+def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, int8_bundle: Path, tmp_path: Path) -> None:
+    assert missing_reference([str(cut_at(16, int8_bundle, tmp_path))], str(tiny_bert), AUTO) == 16
 
 
 def test_a_checkpoint_that_does_not_say_where_it_was_cut_goes_along(
     save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    model = make_bert(positions=300)
-    foreign = save_model(model, "foreign")
+    foreign = save_model(make_bert(layers=1, positions=300), "foreign")
     long = export_checkpoint(str(foreign), tmp_path / "long", ExportConfig(max_length=256)).path
     assert [one.task.max_length for one in line_up(str(foreign), [str(long)], AUTO)] == [256, 256]
     assert [one.task.max_length for one in line_up(str(foreign), [str(foreign)], AUTO)] == [128, 128]
-    (long / "theseus.json").write_text(
-        (long / "theseus.json").read_text().replace('"max_length": 256', '"max_length": 301')
-    )
-    with pytest.raises(ConfigError, match=r"long truncates at 301 tokens, .*foreign\d at 300; compare"):
-        line_up(str(foreign), [str(long)], AUTO)
+    longer = cut_at(301, long, tmp_path)
+    with pytest.raises(ConfigError, match=r"301 truncates at 301 tokens, .*foreign\d at 300; compare"):
+        line_up(str(foreign), [str(longer)], AUTO)
 
 
 def test_weights_in_two_forms_count_once(tiny_bert: Path, tmp_path: Path) -> None:
@@ -181,10 +185,7 @@ def test_the_same_labels_under_another_head_are_refused(save_model: Callable[...
 def test_a_checkpoint_truncates_where_a_shorter_bundle_does(
     fp32_bundle: Path, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    short = shutil.copytree(fp32_bundle, tmp_path / "short")
-    manifest = json.loads((short / "theseus.json").read_text())
-    manifest["task"]["max_length"] = 16
-    (short / "theseus.json").write_text(json.dumps(manifest))
+    short = cut_at(16, fp32_bundle, tmp_path)
     checkpoint = str(save_model(make_bert(layers=2), "long"))
     assert {one.task.max_length for one in line_up(checkpoint, [str(short)], AUTO)} == {16}
     with pytest.raises(ConfigError, match=r"truncates at 64 tokens, .* at 16; compare models of one --max-length"):

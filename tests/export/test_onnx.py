@@ -81,8 +81,8 @@ def test_export_says_nothing_changes_nothing_and_repeats_itself(
     assert (tmp_path / "model.onnx").read_bytes() == (fp32_bundle / "model.onnx").read_bytes()
 
 
-def test_the_weights_are_gone_with_the_model(tiny_bert: Path, tmp_path: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+def test_the_weights_are_gone_with_the_model(shallow_bert: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(shallow_bert)
     to_onnx(model, make_tokenizer(), tmp_path / "model.onnx", opset=20)
     weights = [weakref.ref(weight) for weight in model.parameters()]
     del model

@@ -1,14 +1,13 @@
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, AutoTokenizer
 
+from tests.families import save_tiny
 from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.configs import ExportConfig
@@ -39,16 +38,16 @@ def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corp
 
 
 @pytest.mark.parametrize("length", [None, 16])
-def test_where_inputs_are_cut_is_said_or_asked(tiny_bert: Path, tmp_path: Path, length: int | None) -> None:
+def test_where_inputs_are_cut_is_said_or_asked(shallow_bert: Path, tmp_path: Path, length: int | None) -> None:
     watcher = Watcher()
     config = ExportConfig(threads=1, max_length=length)
-    made = export_checkpoint(str(tiny_bert), tmp_path / "out", config, progress=watcher)
+    made = export_checkpoint(str(shallow_bert), tmp_path / "out", config, progress=watcher)
     assert made.manifest.task.max_length == (length or 64)
     assert Predictor(made.path, threads=1).encode(["film " * 100])["input_ids"].shape == (1, length or 64)
-    said = f"inputs are cut at 64 tokens, for {tiny_bert} does not say where: see --max-length"
+    said = f"inputs are cut at 64 tokens, for {shallow_bert} does not say where: see --max-length"
     assert (said in watcher.told) == (length is None)
     with pytest.raises(ModelError, match="--max-length 65 is more than the 64 positions"):
-        export_checkpoint(str(tiny_bert), tmp_path / "other", replace(config, max_length=65))
+        export_checkpoint(str(shallow_bert), tmp_path / "other", replace(config, max_length=65))
 
 
 def test_an_fp32_bundle_has_one_parity_and_no_quantization(fp32_bundle: Path) -> None:
@@ -88,10 +87,9 @@ def test_transformers_reads_the_bundles_configuration_and_tokenizer(int8_bundle:
 
 
 @pytest.mark.parametrize("model", ["roberta", "bert"])
-def test_special_tokens_in_a_text_are_text_where_the_tokenizer_has_it_so(
-    family: Callable[[str, str], Path], tmp_path: Path, model: str
-) -> None:
-    checkpoint = shutil.copytree(family(model, "single-label") / "checkpoint", tmp_path / "checkpoint")
+def test_special_tokens_in_a_text_are_text_where_the_tokenizer_has_it_so(tmp_path: Path, model: str) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    save_tiny(model, "single-label", checkpoint)
     settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({**settings, "split_special_tokens": True}))
     made = export_checkpoint(str(checkpoint), tmp_path / "out", ExportConfig(threads=1))
