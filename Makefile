@@ -23,7 +23,7 @@ demo: $(VENV)/.demo ## fine-tune, compress, export and benchmark the built-in mo
 	$(RUN)/theseus demo $(ARGS)
 
 test: $(VENV)/.dev ## run the test suite on two cores; ARGS="-k name" chooses
-	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(VENV)/.dev $(VENV)/.demo $(VENV)/.browser ## run the long tests: products of families and heads, kills, a browser
 	$(RUN)/python -m pytest -m slow $(ARGS)
