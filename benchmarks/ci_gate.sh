@@ -25,8 +25,10 @@ for word in "$@"; do
     fi
   done
 done
-mkdir -p "$reports"
-rm -f "$reports"/report.{json,md,html,xml}
+if ! mkdir -p "$reports" || ! rm -f "$reports"/report.{json,md,html,xml}; then
+  echo "ci_gate.sh: $reports takes no reports; name another folder" >&2
+  exit 2
+fi
 
 theseus benchmark "$@" --report "$reports/report.json" --report "$reports/report.md" \
   --report "$reports/report.html" --report "$reports/report.xml" &

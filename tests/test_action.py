@@ -106,6 +106,14 @@ def test_the_script_explains_itself(runner: dict[str, str], tmp_path: Path) -> N
         assert (ran.returncode, f"{first} is no folder" in ran.stderr) == (2, True)
 
 
+def test_the_script_wants_a_folder_that_takes_reports(runner: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "taken" / "report.md").mkdir(parents=True)
+    for place in (tmp_path / "taken", "/dev/null/x"):
+        command = ["bash", ROOT / "benchmarks" / "ci_gate.sh", place, "a"]
+        ran = subprocess.run(command, env=runner, capture_output=True, text=True, check=False)
+        assert (ran.returncode, f"{place} takes no reports; name another" in ran.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("words", [["--against", "REPORT"], ["--against=REPORT"]])
 def test_the_script_keeps_what_is_compared_with(runner: dict[str, str], tmp_path: Path, words: list[str]) -> None:
     report = tmp_path / "report.json"

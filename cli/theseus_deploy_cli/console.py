@@ -50,8 +50,9 @@ class TerminalProgress:
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[facts]}", markup=False),
         )  # fmt: skip
         with Bar(*columns, console=self.console, transient=True) as bar:
             yield _BarTracker(bar, bar.add_task(title, total=total, facts=""))

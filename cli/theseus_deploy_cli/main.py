@@ -1,5 +1,6 @@
 """The program `theseus`: its commands, and what its exit codes mean."""
 
+import errno
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from theseus_deploy.errors import TheseusError
 
 COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
 AGAIN_SECONDS = 0.1
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # of a path that was asked for
 PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
 RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
 
@@ -71,6 +73,10 @@ def run() -> None:
         sys.exit(PIPE_CLOSED if isinstance(left.__context__, BrokenPipeError) else left.code)
     except TheseusError as error:
         sys.exit(_fail(str(error), error.exit_code))
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        sys.exit(_fail(f"{error.filename} cannot be used ({error.strerror}); name another, or change its rights", 2))
     except typer.Abort:
         sys.exit(_fail("interrupted", 130))
     except typer.TyperException as error:

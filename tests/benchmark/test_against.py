@@ -194,6 +194,12 @@ def test_a_report_keeps_what_it_was_compared_with(tmp_path: Path) -> None:
             "not timed in the rounds of",
         ),
         (lambda data: data["baseline"]["latency"][0].update(ratio=5), "no attribute"),
+        (
+            lambda data: data["baseline"]["paced"][0].update(samples=[], again=[]),
+            "at random that are no times, or none",
+        ),
+        (lambda data: data["baseline"]["paced"][0].update(busy=0.0), "at random that are no times, or none"),
+        (lambda data: data["baseline"]["paced"][0].update(again=[1, 1]), "has 1 samples with pauses, 2 without"),
     ],
 )
 def test_a_damaged_report_is_refused_where_it_is_opened(

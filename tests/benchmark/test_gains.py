@@ -8,6 +8,7 @@ import pytest
 from tests.benchmark.reports import make_report
 from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import BenchmarkReport
+from theseus_deploy.benchmark.views import html
 
 PLACES = {  # runtime, layers, precision, in the order of the times: each half as slow as the one before
     "original (torch)": ("torch", 6, "fp32"),
@@ -69,6 +70,18 @@ def test_of_two_alike_each_is_the_end_of_its_own_way() -> None:
     both = replace(report, candidates=(*report.candidates, rival))
     for one in both.candidates[1:]:
         assert gain(both, one).steps[-1].end is one
+
+
+def test_of_a_model_of_the_same_shape_the_time_is_known_and_no_score() -> None:
+    report = measured("small-onnx (onnxruntime)", "small-int8 (onnxruntime)")
+    (metric,) = report.baseline.scores
+    other = replace(report.candidates[0], name="other-onnx (onnxruntime)", scores={metric: 0.5})
+    for candidates, known in [(report.candidates, ["0.880", "0.870"]), ((other, *report.candidates), ["–", "0.870"])]:
+        rows = html._steps(replace(report, candidates=candidates))
+        mine = [row for row in rows if row["candidate"].text == "small-int8 (onnxruntime)"]
+        assert [row["metric"].text for row in mine] == known
+        assert [row["size"].text == "–" for row in mine] == [score == "–" for score in known]
+        assert "–" not in {row["time"].text for row in mine}
 
 
 def test_where_nothing_is_faster_nothing_is_shared_out() -> None:

@@ -39,6 +39,9 @@ def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
         "No candidate that passed every gate is certainly faster than the baseline; "
         "the fastest, c (torch), was stopped by metric-drop."
     )
+    unsure = replace(best.latency[0], ratio=replace(best.latency[0].ratio, p50=0.1, interval=(0.05, 1.05)))
+    fastest = replace(best, name="d (torch)", latency=(unsure,))
+    assert words.winner_line(replace(both, candidates=(*both.candidates, fastest))) == words.winner_line(both)
 
 
 def test_noise_is_allowed_for_before_anybody_wins() -> None:

@@ -46,6 +46,7 @@ def refused(ran: Ran, place: Path, *expected: str) -> None:
     assert [path.name for path in place.iterdir() if not path.name.startswith("bad")] == []
 
 
+LONG = "n" * 300
 COMPRESS = ("compress", "../model", "--data", "../data", "--out", "out")
 
 
@@ -134,6 +135,21 @@ def test_an_empty_name_is_not_the_current_folder(
     theseus: Theseus, place: Path, words: tuple[str, ...], name: str
 ) -> None:
     refused(theseus(*words), place, f"Invalid value for '{name}': it is empty; give a name, or set the variable")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", LONG, "--out", "out"),
+        ("export", "../model", "--out", LONG),
+        ("compress", "../model", "--data", LONG, "--out", "out"),
+        ("benchmark", LONG, "--baseline", "../model", "--data", "../data"),
+        ("plan", LONG, "--p99-ms", "9", "--qps", "9"),
+        ("run", LONG),
+    ],
+)
+def test_a_path_that_no_system_takes_is_no_bug(theseus: Theseus, place: Path, words: tuple[str, ...]) -> None:
+    refused(theseus(*words), place, LONG, "File name too long")
 
 
 def test_a_label_the_model_does_not_know(theseus: Theseus, place: Path) -> None:

@@ -82,6 +82,26 @@ def test_a_model_that_is_there_is_replaced_only_if_asked_and_only_if_it_is_one(
         write_repository(bundle, tmp_path, overwrite=True)
 
 
+def test_a_model_that_is_served_outlives_an_interruption_of_its_replacement(
+    int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, place = Artifact.open(int8_bundle), tmp_path / "models" / "int8"
+    write_repository(bundle, place.parent)
+    (place / "1" / "model.onnx").write_text("old")
+    move = Path.replace
+
+    def interrupted(source: Path, target: Path) -> Path:
+        if target == place and source.suffix == ".tmp":
+            raise KeyboardInterrupt
+        return move(source, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_repository(bundle, place.parent, overwrite=True)
+    assert (place / "1" / "model.onnx").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
 def test_a_name_that_no_server_could_call_is_refused(tmp_path: Path) -> None:
     for name in ("a b", "ü", "", "a\nb"):
         with pytest.raises(ArtifactError, match=r"is no name for a model of Triton; choose an --out of letters"):

@@ -62,6 +62,17 @@ def test_the_start_is_not_counted_of_a_draw_and_is_of_a_log() -> None:
     assert len({tuple(run.levels) for run in log}) == len(log)
 
 
+def test_a_log_that_begins_quietly_shows_servers_as_busy_as_one_that_ends_so() -> None:
+    paced = [Paced(busy, (0.01 + more,) * 50, (0.01,) * 50) for busy, more in {0.1: 0.01, 0.8: 0.0}.items()]
+    times = ServiceTimes({1: np.full((20, 8), 0.01)}, 1, paced)
+    gaps = np.repeat([0.1, 0.02], [1_000, 4_000])
+    first, last = (
+        look_ahead(replications(times, Load(27.0, order.cumsum()), 1), Fleet(1, 1, 0.0)) for order in (gaps, gaps[::-1])
+    )
+    assert first.p50.value == pytest.approx(last.p50.value, rel=0.01)
+    assert first.utilisation == pytest.approx(last.utilisation, rel=0.01)
+
+
 def test_a_large_fleet_is_simulated_for_longer() -> None:
     assert len(replications(ServiceTimes({1: np.ones((1, 1))}, 1), Load(300.0), 1)[0].arrivals) == 33_000
 

@@ -63,6 +63,12 @@ def test_the_terminal_shows_the_answer_first(found: Plan) -> None:
     assert shown(crowd).splitlines()[-1].strip() == "Others kept 0.50 cores busy: stop them."
 
 
+def test_brackets_of_a_name_are_shown_and_no_markup(found: Plan) -> None:
+    needs = tuple(replace(need, candidate=name) for need, name in zip(found.needs, ("a[fast]", "[/b]"), strict=True))
+    lines = shown(replace(found, needs=needs)).splitlines()
+    assert [line.split()[0] for line in lines if "[fast]" in line or "[/b]" in line][-2:] == ["a[fast]", "[/b]"]
+
+
 def test_an_objective_that_only_some_hold() -> None:
     found = planned(p99_ms=12.0)
     assert [need.servers is None for need in found.needs] == [False, True]

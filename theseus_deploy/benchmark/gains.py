@@ -88,6 +88,11 @@ def _corner(one: Candidate) -> Corner:
     return ((one.runtime, one.device), (one.layers, one.parameters), one.precision)
 
 
+def has_twin(report: BenchmarkReport, one: Candidate) -> bool:
+    """Tell whether another candidate is like this one in all that a step changes, and may weigh and score otherwise."""
+    return sum(_corner(other) == _corner(one) for other in (report.baseline, *report.candidates)) > 1
+
+
 def _way(start: Corner, end: Corner, order: tuple[int, ...]) -> list[tuple[int, Corner]]:
     """Return the corners from start to end, each with the place that changed last."""
     return [

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -328,13 +328,22 @@ def _check(report: BenchmarkReport) -> None:
             raise ValueError(f"{one.name} has no score in {data['metric']}")
         for latency in one.latency:
             samples = latency.samples
-            if not samples or not all(isfinite(value) and value > 0 for value in samples):
+            if not _are_times(samples):
                 raise ValueError(f"{one.name} has samples that are no times, or none")
             if latency.rounds < 1 or len(samples) % latency.rounds:
                 raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
+        for paced in one.paced:
+            if not (0 < paced.busy <= 1 and _are_times(paced.samples) and _are_times(paced.again)):
+                raise ValueError(f"{one.name} has samples of inputs that came at random that are no times, or none")
+            if len(paced.samples) != len(paced.again):
+                raise ValueError(f"{one.name} has {len(paced.samples)} samples with pauses, {len(paced.again)} without")
         for latency, beside in zip(one.latency, report.baseline.latency, strict=False):
             if (latency.rounds, len(latency.samples)) != (beside.rounds, len(beside.samples)):
                 raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
+
+
+def _are_times(samples: Sequence[float]) -> bool:
+    return bool(samples) and all(isfinite(value) and value > 0 for value in samples)
 
 
 def _candidate(data: Mapping[str, Any]) -> Candidate:

@@ -1,6 +1,7 @@
 """A bundle as Triton Inference Server reads it: a model repository with the graph, its labels and a config.pbtxt."""
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -52,8 +53,9 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
     labelled = task.kind in LABELLED
     with writable(place, "--triton"):
         repository.mkdir(parents=True, exist_ok=True)
-        parent = repository.parent if _on_one_disk(repository, repository.parent) else repository  # a mounted volume
+        parent = repository.parent if _takes_drafts(repository.parent, repository) else repository
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=parent))
+        old = draft.with_suffix(".old")
         try:
             (draft / "1").mkdir()
             shutil.copyfile(bundle.path / GRAPH, draft / "1" / GRAPH)
@@ -63,15 +65,19 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
             (draft / "config.pbtxt").write_text(config, "utf-8")
             draft.chmod(0o755)
             if place.exists():
-                shutil.rmtree(place)
+                place.replace(old)
             draft.replace(place)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            if old.exists() and not place.exists():
+                old.replace(place)
+            for left in (draft, old):
+                shutil.rmtree(left, ignore_errors=True)
     return place
 
 
-def _on_one_disk(one: Path, other: Path) -> bool:
-    return one.stat().st_dev == other.stat().st_dev
+def _takes_drafts(parent: Path, repository: Path) -> bool:
+    """Tell whether models can be made there and moved: on one disk, and where we may write."""
+    return parent.stat().st_dev == repository.stat().st_dev and os.access(parent, os.W_OK | os.X_OK)
 
 
 def configuration(name: str, inputs: list[str], outputs: int, *, by_token: bool, labelled: bool) -> str:

@@ -11,7 +11,7 @@ from theseus_deploy.benchmark.stats import CONFIDENCE, Array, Estimate
 from theseus_deploy.errors import ConfigError
 from theseus_deploy.plan.arrivals import Load
 from theseus_deploy.plan.service import LEVELS, Seconds, ServiceTimes
-from theseus_deploy.plan.simulation import Fleet, settle
+from theseus_deploy.plan.simulation import PILOT, Fleet, settle
 
 REPLICATIONS = 20
 MOST_SERVERS = 2_000  # that a load may ask for at least: a fleet of as many takes minutes to simulate
@@ -25,13 +25,14 @@ MOST_LOADED = 0.95  # share of a fleet's capacity: above it a queue remembers fo
 class Replication:
     """One run of chance: when inputs arrive, which level of its seconds each draws, and what the levels are.
 
-    The first `warm` inputs are not counted.
+    The first `warm` inputs are not counted; those of a share of `pilot` show how busy servers will be.
     """
 
     arrivals: list[float]
     levels: list[int]
     seconds: Seconds
     warm: int
+    pilot: float = PILOT
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Outlook:
 def replications(times: ServiceTimes, load: Load, seed: int) -> list[Replication]:
     """Draw the runs that every fleet is tried on; candidates that share the seed are tried on the same arrivals."""
     count = max(INPUTS, ceil(TURNOVERS * load.rate * times.table()[0].mean()))
-    warm = ceil(WARM_SHARE * count) if load.stamps is None else 0
+    warm, pilot = (ceil(WARM_SHARE * count), PILOT) if load.stamps is None else (0, 1.0)  # a log may begin at midnight
     runs = []
     for place in range(REPLICATIONS):
         chance, machine = np.random.default_rng([seed, place]).spawn(2)
         arrivals = load.arrivals(warm + count, chance)
         levels = chance.integers(LEVELS, size=len(arrivals))
-        runs.append(Replication(arrivals.tolist(), levels.tolist(), times.seconds(machine), warm))
+        runs.append(Replication(arrivals.tolist(), levels.tolist(), times.seconds(machine), warm, pilot))
     return runs
 
 
@@ -67,7 +68,7 @@ def look_ahead(runs: Sequence[Replication], fleet: Fleet, network: float = 0.0) 
     """Simulate a fleet in every replication, `network` seconds away from those who ask."""
     quantiles, busy, batch = [], [], []
     for run in runs:
-        served = settle(run.arrivals, run.levels, run.seconds, fleet)
+        served = settle(run.arrivals, run.levels, run.seconds, fleet, run.pilot)
         quantiles.append(np.quantile(served.latencies[run.warm :], [0.5, 0.99]) + network)
         busy.append(served.utilisation(fleet.servers))
         batch.append(served.sizes.mean())

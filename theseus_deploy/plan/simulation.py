@@ -16,7 +16,7 @@ import numpy as np
 from theseus_deploy.benchmark.stats import Array
 from theseus_deploy.plan.service import Seconds
 
-PILOT, PILOTS = 0.2, 3  # of the arrivals, and times: enough to know how busy the servers will be
+PILOT, PILOTS = 0.2, 3  # of drawn arrivals, and times: enough to know how busy the servers will be
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,15 @@ def serve(arrivals: Sequence[float], levels: Sequence[int], table: Sequence[Sequ
     return Served(np.repeat(ends, sizes) - arrivals, sizes.astype(np.float64), float(seconds.sum()), max(ends))
 
 
-def settle(arrivals: Sequence[float], levels: Sequence[int], seconds: Seconds, fleet: Fleet) -> Served:
+def settle(
+    arrivals: Sequence[float], levels: Sequence[int], seconds: Seconds, fleet: Fleet, pilot: float = PILOT
+) -> Served:
     """Let a fleet answer inputs as `serve` does, in the times of servers that are as busy as these turn out to be.
 
-    That is a fixed point, found from the first of the arrivals: servers with pauses are slower, and so busier.
+    That is a fixed point, found from the first of the arrivals, `pilot` being their share: servers with pauses are
+    slower, and so busier.
     """
-    pilot, busy = ceil(PILOT * len(arrivals)), 1.0
+    first, busy = ceil(pilot * len(arrivals)), 1.0
     for _ in range(PILOTS):
-        busy = serve(arrivals[:pilot], levels, seconds.at(busy).tolist(), fleet).utilisation(fleet.servers)
+        busy = serve(arrivals[:first], levels, seconds.at(busy).tolist(), fleet).utilisation(fleet.servers)
     return serve(arrivals, levels, seconds.at(busy).tolist(), fleet)

@@ -53,7 +53,7 @@ def _table(plan: Plan) -> Table:
         busy = f"{outlook.utilisation:.0%}" if need.servers else "–"
         cells = [_whole(need.cores), _whole(need.servers), busy, digits(outlook.batch), milliseconds(outlook.p50.value)]
         cost = [digits(need.cost_per_month) if need.cost_per_month is not None else "–"] if priced else []
-        table.add_row(plain(need.candidate), *cells, _ms(outlook.p99), *cost)
+        table.add_row(Text(plain(need.candidate)), *cells, _ms(outlook.p99), *cost)
     return table
 
 

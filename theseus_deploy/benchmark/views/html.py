@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from theseus_deploy.benchmark.gains import gain
+from theseus_deploy.benchmark.gains import gain, has_twin
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 from theseus_deploy.benchmark.views import main_table, numbers, plots, words
 
@@ -25,6 +25,9 @@ class Cell:
     text: str | Markup
     sort: float | str
     below: str = ""
+
+
+UNKNOWN = Cell("–", -1.0)
 
 
 @dataclass(frozen=True)
@@ -136,15 +139,16 @@ def _steps(report: BenchmarkReport) -> list[dict[str, Cell]]:
         found = gain(report, one)
         for number, step in enumerate(found.steps):
             share, after = found.share(step), step.end
+            its_own = after is one or not has_twin(report, after)  # models of one shape take as long, and that is all
             rows.append(
                 {
                     "candidate": Cell(words.plain(one.name), f"{words.plain(one.name)} {number}"),
                     "step": Cell(words.changes(step), words.changes(step), words.change_detail(step)),
                     "factor": Cell(words.factor(step), step.speedup.value),
-                    "share": Cell("–", -1.0) if share is None else Cell(f"{share:.0%}".replace("-", "−"), share),
+                    "share": UNKNOWN if share is None else Cell(f"{share:.0%}".replace("-", "−"), share),
                     "time": Cell(numbers.milliseconds(after.latency[0].p50), after.latency[0].p50),
-                    "size": Cell(numbers.megabytes(after.bytes), after.bytes),
-                    "metric": Cell(f"{after.scores[metric]:.3f}", after.scores[metric]),
+                    "size": Cell(numbers.megabytes(after.bytes), after.bytes) if its_own else UNKNOWN,
+                    "metric": Cell(f"{after.scores[metric]:.3f}", after.scores[metric]) if its_own else UNKNOWN,
                 }
             )
     return rows

@@ -110,19 +110,22 @@ def ratio_cell(latency: Latency) -> str:
 def undefeated(report: BenchmarkReport) -> list[Candidate]:
     """Return the candidates that passed every gate, in their order; without gates, all of them, references never."""
     stopped = {gate.candidate for gate in report.gates if gate.verdict != "pass"}
-    return [one for one in report.candidates if one.name not in stopped and one.role == "candidate"]
+    return [one for one in _asked(report) if one.name not in stopped]
 
 
 def winner(report: BenchmarkReport) -> Candidate | None:
     """Return the fastest candidate that passed every gate and is certainly faster than the baseline: beyond noise."""
-    noise = report.environment["noise"]
-    able = []
-    for one in undefeated(report):
-        ratio = one.latency[0].ratio
-        judged = allowed_for(Estimate(ratio.p50, ratio.interval), noise["interval"], noise.get("crowding", 0.0))
-        if judged.interval[1] < 1:
-            able.append(one)
-    return min(able, key=lambda one: one.latency[0].ratio.p50, default=None)
+    return min((one for one in undefeated(report) if _surely_faster(report, one)), key=_p50, default=None)
+
+
+def _surely_faster(report: BenchmarkReport, one: Candidate) -> bool:
+    noise, ratio = report.environment["noise"], one.latency[0].ratio
+    judged = allowed_for(Estimate(ratio.p50, ratio.interval), noise["interval"], noise.get("crowding", 0.0))
+    return judged.interval[1] < 1
+
+
+def _p50(one: Candidate) -> float:
+    return one.latency[0].ratio.p50
 
 
 def verdict_line(report: BenchmarkReport) -> str:
@@ -140,7 +143,8 @@ def winner_line(report: BenchmarkReport) -> str:
     """Say who won, by how much, and what it cost."""
     best = winner(report)
     if best is None:
-        fastest, able = hero(report), undefeated(report)
+        sure = [one for one in _asked(report) if _surely_faster(report, one)]
+        fastest, able = min(sure, key=_p50, default=hero(report)), undefeated(report)
         stops = [gate.name for gate in report.gates if gate.candidate == fastest.name and gate.verdict != "pass"]
         if not stops:
             return "No candidate is certainly faster than the baseline."
@@ -157,8 +161,11 @@ def winner_line(report: BenchmarkReport) -> str:
 
 def hero(report: BenchmarkReport) -> Candidate:
     """Return the candidate that is worth taking apart: the winner, or the fastest where nobody won."""
-    asked = [one for one in report.candidates if one.role == "candidate"]
-    return winner(report) or min(asked, key=lambda one: one.latency[0].ratio.p50)
+    return winner(report) or min(_asked(report), key=_p50)
+
+
+def _asked(report: BenchmarkReport) -> list[Candidate]:
+    return [one for one in report.candidates if one.role == "candidate"]
 
 
 def gain_line(report: BenchmarkReport) -> str:
