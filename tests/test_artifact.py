@@ -181,6 +181,25 @@ def test_leftovers_of_other_places_are_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == [".o.x.tmp", ".out.x.y", ".out2.x.tmp", "[out]", "out", "out.tmp"]
 
 
+def test_what_somebody_added_is_no_reason_to_make_it_again(tmp_path: Path) -> None:
+    artifact = make(tmp_path / "out")
+    (artifact.path / "NOTES.md").write_text("mine")
+    assert artifact.is_whole()
+    (artifact.path / "config.json").unlink()
+    assert not artifact.is_whole()
+
+
+def test_a_folder_of_a_longer_name_is_left_alone(tmp_path: Path) -> None:
+    make(tmp_path / "out")
+    theirs = tmp_path / ".out.int8.abcd1234.old"
+    make(tmp_path / "int8").path.rename(theirs)
+    make(tmp_path / "out", overwrite=True)
+    assert theirs.is_dir()
+    shutil.rmtree(tmp_path / "out")
+    assert Artifact.kept(tmp_path / "out", {}) is None
+    assert theirs.is_dir()
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [

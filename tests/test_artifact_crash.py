@@ -110,19 +110,19 @@ def test_a_crash_in_the_middle_of_a_replacement_loses_nothing(tmp_path: Path) ->
     out, request = tmp_path / "out", Artifact.request("finetune", FinetuneConfig(), PARENT, CORPUS)
     old = make(out)
     for recover in (lambda: Artifact.kept(out, request), lambda: refuse(lambda: claim(out, overwrite=False))):
-        out.rename(tmp_path / ".out.x1.old")  # the first of the two renames, and then the power fails
+        out.rename(tmp_path / ".out.abcdefg1.old")  # the first of the two renames, and then the power fails
         assert recover()
         assert names(tmp_path) == ["out"]
         assert Artifact.open(out).files == old.files
-    out.rename(tmp_path / ".out.x1.old")
+    out.rename(tmp_path / ".out.abcdefg1.old")
     make(out, b"new", overwrite=True)
     assert names(tmp_path) == ["out"]
 
 
 def test_what_a_crash_left_half_removed_is_not_put_back(tmp_path: Path) -> None:
-    (make(tmp_path / ".out.x1.old").path / "model.safetensors").unlink()
-    (make(tmp_path / ".out.x2.old").path / MANIFEST).write_text("{")
-    (make(tmp_path / ".out.x3.old").path / MANIFEST).unlink()
+    (make(tmp_path / ".out.abcdefg1.old").path / "model.safetensors").unlink()
+    (make(tmp_path / ".out.abcdefg2.old").path / MANIFEST).write_text("{")
+    (make(tmp_path / ".out.abcdefg3.old").path / MANIFEST).unlink()
     claim(tmp_path / "out", overwrite=False)
     assert not (tmp_path / "out").exists()
     make(tmp_path / "out")

@@ -155,6 +155,7 @@ def test_a_list_of_a_recipe_may_be_written_as_in_a_command(recipe: str, trackers
     ("recipe", "reason"),
     [
         ("{learing-rate: 1}", "recipe.yaml: key 'learing-rate' is unknown; known: seed, device"),
+        ("{batch-size: 1, batch_size: 2}", "recipe.yaml: key 'batch_size' is there twice, with - and with _"),
         ("{batch-sise: 1}", "recipe.yaml: key 'batch-sise' is unknown; did you mean 'batch-size'?"),
         ("{warmups: 1}", "did you mean 'warmup'?"),
         ("{1: 1}", "recipe.yaml: key 1 is unknown"),

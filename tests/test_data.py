@@ -182,6 +182,25 @@ def test_a_row_without_words_is_scored_and_not_learned(tmp_path: Path) -> None:
     assert task.score(np.eye(4)[np.concatenate(rows["reference"][1:])], list(rows["reference"]))["f1"] == 1.0
 
 
+def test_a_file_that_spells_a_number_in_two_ways_has_one_label(write: Write) -> None:
+    opened = open_data(write("text,label", "a,0", "b,1.0", "c,1", "d,0.0"))
+    assert opened.splits["train"].labels == ["0", "1", "1", "0"]
+    assert open_data(write("text,label", "a,1", "b,1.0", "c,new")).splits["train"].labels == ["1", "1.0", "new"]
+
+
+def test_lists_of_nought_and_one_of_several_lengths_are_no_names(tmp_path: Path) -> None:
+    lists: list[list[int] | None] = [[0, 1, 1], None, [0, 0, 1]]
+    rows = [{"text": "a", "labels": row} for row in lists]
+    opened = open_data(jsonl(tmp_path / "a.jsonl", *rows), kind="multi-label")
+    assert opened.names == ("0", "1", "2")
+    assert opened.splits["train"].labels == [("1", "2"), (), ("2",)]
+    rows.append({"text": "b", "labels": [1, 0]})
+    with pytest.raises(DataError, match="lists of 0 and 1 whose lengths are 0, 2, 3; give every row one "):
+        open_data(jsonl(tmp_path / "a.jsonl", *rows), kind="multi-label")
+    names = [{"text": "a", "labels": row} for row in (["1"], ["0", "1"], [])]
+    assert open_data(jsonl(tmp_path / "a.jsonl", *names), kind="multi-label").splits["train"].labels[1] == ("0", "1")
+
+
 def test_splits_of_different_forms_are_refused(tmp_path: Path) -> None:
     tagged(tmp_path / "d" / "train.jsonl", *WORDS)
     jsonl(tmp_path / "d" / "test.jsonl", {"tokens": "the film", "ner_tags": "O"})

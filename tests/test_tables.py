@@ -109,6 +109,7 @@ def test_parquet_of_any_type_reads_as_text(tmp_path: Path) -> None:
     columns = {
         "text": pyarrow.array(["é\n", None]),
         "bytes": pyarrow.array(["é".encode(), b"b"]),
+        "picture": pyarrow.array([b"\xff\xd8", None]),
         "label": pyarrow.array([1, 0], pyarrow.int8()),
         "hole": pyarrow.array([1, None]),
         "flag": pyarrow.array([True, False]),
@@ -120,6 +121,7 @@ def test_parquet_of_any_type_reads_as_text(tmp_path: Path) -> None:
     assert read(str(path)) == {
         "text": ["é\n", ""],
         "bytes": ["é", "b"],
+        "picture": ["\\xff\\xd8", ""],
         "label": ["1", "0"],
         "hole": ["1", ""],
         "flag": ["true", "false"],

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from theseus_deploy.artifact import Artifact
+from theseus_deploy.models import open_checkpoint
 from theseus_deploy.verify import verify
 
 Change = Callable[[dict], object]
@@ -244,6 +245,19 @@ def test_weights_that_are_cut_short(pair_successor: Path, tmp_path: Path) -> Non
     folder = shutil.copytree(pair_successor, tmp_path / "checkpoint")
     (folder / "model.safetensors").write_bytes(b"\xff" * 16)
     assert "header of" in failures(folder)["weights"]
+
+
+def test_a_parent_that_was_the_folder_one_stood_in_is_named_by_its_place(
+    pair_successor: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tiny_bert)
+    assert open_checkpoint(".").parent.path == str(tiny_bert)
+    folder = shutil.copytree(pair_successor, tmp_path / "small")
+    change_manifest(folder, lambda data: data["parent"].update(path="."))  # as it was written before
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large").write_bytes(b"0")
+    found = next(check for check in verify(folder) if check.name == "lineage")
+    assert (found.ok, "not here to be checked" in found.detail) == (True, True)
 
 
 def test_a_parent_that_is_elsewhere_is_no_failure(fp32_bundle: Path, tmp_path: Path) -> None:

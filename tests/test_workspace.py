@@ -58,6 +58,12 @@ def test_a_training_begins_beside_its_outcome(tmp_path: Path) -> None:
     assert begin(tmp_path / "model.v2").path == tmp_path / "model.v2.partial"
 
 
+def test_the_folder_one_stands_in_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Workspace.closing(Path()) is False
+    assert "exists already" in refuse(Path())
+
+
 def test_the_same_request_resumes(tmp_path: Path) -> None:
     left = mark(begin(tmp_path / "out", report_to=("wandb",)))
     assert begin(tmp_path / "out", report_to=("wandb",)).path == left.parent

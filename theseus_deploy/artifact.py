@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,27 +91,39 @@ class Artifact:
 
     @classmethod
     def kept(cls, out: Path, request: Mapping[str, Any]) -> "Artifact | None":
-        """Return what lies in `out` if it is whole and the outcome of `request`, so that nothing need be done."""
+        """Return what lies in `out` if it is whole and the outcome of `request`, so that nothing need be done.
+
+        What somebody added is no reason to make it again: that would be lost, and the time with it.
+        """
         _put_back(out)
         try:
             artifact = cls.open(out)
         except ArtifactError:
             return None
-        return artifact if artifact.answers(request) and not artifact.check_files() else None
+        return artifact if artifact.answers(request) and artifact.is_whole() else None
 
     def check_files(self) -> list[str]:
         """Hash every file anew and return one line for each that is changed, missing or was added."""
-        present = {path.relative_to(self.path).as_posix() for path in _files(self.path)}
+        present = self._present()
         added = sorted(present - self.files.keys())
-        problems = [f"{name} was added" for name in added if name.partition("/")[0] not in THEIRS]
+        strange = [f"{name} was added" for name in added if name.partition("/")[0] not in THEIRS]
+        return [*strange, *self._damage(present)]
+
+    def is_whole(self) -> bool:
+        """Tell whether every file is as it was written, whatever else lies beside them."""
+        return not any(self._damage(self._present()))
+
+    def _present(self) -> set[str]:
+        return {path.relative_to(self.path).as_posix() for path in _files(self.path)}
+
+    def _damage(self, present: Collection[str]) -> Iterator[str]:
         for name, facts in self.files.items():
             if name not in present:
-                problems.append(f"{name} is missing")
+                yield f"{name} is missing"
             elif (size := (self.path / name).stat().st_size) != facts["bytes"]:
-                problems.append(f"{name} has {size} bytes, not {facts['bytes']}")
+                yield f"{name} has {size} bytes, not {facts['bytes']}"
             elif sha256_of(self.path / name) != facts["sha256"]:
-                problems.append(f"{name} was changed (another sha256)")
-        return problems
+                yield f"{name} was changed (another sha256)"
 
     @classmethod
     @contextmanager
@@ -292,7 +304,7 @@ def _put_back(out: Path) -> None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return not Artifact.open(folder).check_files()
+        return Artifact.open(folder).is_whole()
     except ArtifactError:
         return False
 
@@ -321,7 +333,8 @@ def _sweep(out: Path) -> None:
 
 
 def _beside(out: Path, suffix: str) -> list[Path]:
-    return sorted(out.parent.glob(f".{glob.escape(out.name)}.*.{suffix}"))
+    """Find what `mkdtemp` made for `out`: with eight characters in between, for `out.int8` has such folders too."""
+    return sorted(out.parent.glob(f".{glob.escape(out.name)}.{'?' * 8}.{suffix}"))
 
 
 def _sync(path: Path) -> None:

@@ -20,8 +20,9 @@ LIMIT = 4 * 2**30  # bytes; what was not used for longest goes first
 
 def cache_folder() -> Path:
     """Return where the cache lies."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("THESEUS_CACHE") or Path(base) / "theseus")
+    if chosen := os.environ.get("THESEUS_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "theseus"
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

@@ -73,6 +73,8 @@ class Checked:
             name = known.get(str(key).replace("_", "-"))
             if name is None:
                 raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), list(known))}")
+            if name in values:
+                raise ConfigError(f"{where}: key {key!r} is there twice, with - and with _; keep one of them")
             values[name] = _from_yaml(value, hints[name])
         try:
             return cls(**values)

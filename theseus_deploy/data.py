@@ -150,7 +150,7 @@ def _spelled_alike(splits: dict[str, Split], known: Collection[str]) -> dict[str
     """
     first = next(iter(splits.values()))
     known = known if any(map(WHOLE.fullmatch, known)) else [str(place) for place in range(len(known))]
-    known = known or first.names
+    known = known or {name for name in first.names if not _is_spelled_whole(name, first.names)}
     numbers = {name.removesuffix(".0"): name for name in known if WHOLE.fullmatch(name)}
     found = {}
     for name, split in splits.items():
@@ -161,6 +161,11 @@ def _spelled_alike(splits: dict[str, Split], known: Collection[str]) -> dict[str
         spelled = {label: other for label, other in others.items() if other is not None}
         found[name] = split.renamed(spelled) if spelled and len(spelled) == len(others) else split
     return found
+
+
+def _is_spelled_whole(name: str, names: Collection[str]) -> bool:
+    """Tell whether a number with `.0` is there without it as well, and nothing but numbers is."""
+    return name.endswith(".0") and name.removesuffix(".0") in names and all(map(WHOLE.fullmatch, names))
 
 
 def _are_places(labels: tuple[str, ...], names: tuple[str, ...]) -> bool:
@@ -185,9 +190,18 @@ def _width(splits: Collection[Split]) -> int:
     """Return the length of lists of 0 and 1 that say of every label there is whether it applies; 0 if they do not."""
     lists = [label for split in splits if not split.words for label in split.labels]
     widths = {0 if isinstance(row, str) else len(row) for row in lists}
-    if len(widths) != 1 or min(widths) < 2 or not {item for row in lists for item in row} <= {*YES, *NO}:
+    if not {item for row in lists for item in row} <= {*YES, *NO}:
         return 0
-    return widths.pop()
+    if len(widths) == 1 and min(widths) > 1:
+        return widths.pop()
+    if all(isinstance(row, str) or len(set(row)) == len(row) for row in lists):
+        return 0  # names, of which no row has one twice
+    if len(widths - {0}) > 1:
+        raise DataError(
+            f"labels are lists of 0 and 1 whose lengths are {', '.join(map(str, sorted(widths)))}; give every row one "
+            "for each label, or none"
+        )
+    return max(widths)
 
 
 def _switched_on(labels: list[Label]) -> list[Label]:

@@ -58,8 +58,9 @@ class Checkpoint:
 
     @cached_property
     def parent(self) -> Parent:
-        """Name this checkpoint as what the next folder is made from."""
-        return Parent(self.ref, fingerprint(self.path))
+        """Name this checkpoint as what the next folder is made from, by a path that says something elsewhere too."""
+        ref = self.ref if is_name(self.ref) else str(self.path.resolve())
+        return Parent(ref, fingerprint(self.path))
 
     def keep_from(self, out: Path) -> None:
         """Refuse to write over this checkpoint, or into it, which would change what its manifest and its hash say.
@@ -247,6 +248,11 @@ def open_checkpoint(ref: str) -> Checkpoint:
     if not (path / "config.json").is_file():
         raise ModelError(f"{ref} is no model folder: it holds no config.json; give one, or a Hub id")
     return Checkpoint(ref, path, artifact)
+
+
+def is_name(ref: str) -> bool:
+    """Tell whether a reference ends in a name, as `.` and `..` do not."""
+    return Path(ref).name not in ("", "..")
 
 
 def find_here(ref: str) -> Path | None:

@@ -111,6 +111,7 @@ def _read_file(path: Path) -> Table:
         ValueError,
         OSError,
         NotImplementedError,
+        OverflowError,
     ) as error:  # what pyarrow, json and we raise for what cannot be parsed
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; correct the file") from error
 
@@ -302,7 +303,7 @@ def _as_text(value: Any) -> str:
     if value is None or value != value:  # NaN: how pandas writes that there is nothing
         return MISSING
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode("utf-8", "backslashreplace")  # of a picture beside the text, say
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, JSON_TYPES) else str(value)
 
 

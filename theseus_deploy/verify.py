@@ -9,7 +9,7 @@ from typing import Any
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.checks import Check
 from theseus_deploy.errors import ArtifactError
-from theseus_deploy.models import find_here
+from theseus_deploy.models import find_here, is_name
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import FILE, Probe
 
@@ -124,8 +124,9 @@ def _lineage(artifact: Artifact) -> Check:
 
 def _places(folder: Path, ref: str) -> Iterator[Path]:
     """Give the places where a parent may be; a relative path began in a folder that is not recorded."""
-    here = find_here(ref)
-    if here:
+    if not is_name(ref):  # `.`, which was any folder
+        return
+    if here := find_here(ref):
         yield here
     if not Path(ref).is_absolute():
         yield from (base / ref for base in folder.resolve().parents if (base / ref).is_dir())

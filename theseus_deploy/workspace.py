@@ -140,7 +140,8 @@ def unfinished(path: Path) -> Path | None:
 
 
 def _beside(out: Path) -> Path:
-    return out.with_name(out.name + SUFFIX)
+    place = out if out.name else out.resolve()  # `.`
+    return place.parent / (place.name + SUFFIX)
 
 
 @contextmanager
