@@ -131,6 +131,13 @@ def test_parquet_of_any_type_reads_as_text(tmp_path: Path) -> None:
     }
 
 
+def test_a_date_beyond_all_calendars_is_one_line(tmp_path: Path) -> None:
+    columns = {"text": ["a"], "until": pyarrow.array([9224318015999], pyarrow.timestamp("s"))}  # infinity in Postgres
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a.parquet cannot be read: date value out of range; correct the file"):
+        read(str(tmp_path / "a.parquet"))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

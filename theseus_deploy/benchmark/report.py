@@ -333,7 +333,7 @@ def _check(report: BenchmarkReport) -> None:
             if latency.rounds < 1 or len(samples) % latency.rounds:
                 raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
         for paced in one.paced:
-            if not (0 < paced.busy <= 1 and _are_times(paced.samples) and _are_times(paced.again)):
+            if not (paced.busy > 0 and _are_times(paced.samples) and _are_times(paced.again)):
                 raise ValueError(f"{one.name} has samples of inputs that came at random that are no times, or none")
             if len(paced.samples) != len(paced.again):
                 raise ValueError(f"{one.name} has {len(paced.samples)} samples with pauses, {len(paced.again)} without")
