@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from theseus_deploy.configs import Checked, Device, Precision
+from theseus_deploy.config_base import Checked
+from theseus_deploy.configs import Device, Precision
 from theseus_deploy.errors import ConfigError
 
 C = TypeVar("C", bound=Checked)
