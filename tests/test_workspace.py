@@ -59,9 +59,10 @@ def test_a_training_begins_beside_its_outcome(tmp_path: Path) -> None:
 
 
 def test_the_folder_one_stands_in_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Workspace.closing(Path()) is False
-    assert "exists already" in refuse(Path())
+    make(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(ArtifactError, match=r"^\. exists already"):
+        Workspace.finished(Path(), request(), overwrite=False, reuse=False)
 
 
 def test_the_same_request_resumes(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_of_a_model_of_the_same_shape_the_time_is_known_and_no_score() -> None:
     other = replace(report.candidates[0], name="other-onnx (onnxruntime)", scores={metric: 0.5})
     for candidates, known in [(report.candidates, ["0.880", "0.870"]), ((other, *report.candidates), ["–", "0.870"])]:
         rows = html._steps(replace(report, candidates=candidates))
+        explained = "A dash is where another model of this shape" in html.render(replace(report, candidates=candidates))
+        assert explained == ("–" in known)
         mine = [row for row in rows if row["candidate"].text == "small-int8 (onnxruntime)"]
         assert [row["metric"].text for row in mine] == known
         assert [row["size"].text == "–" for row in mine] == [score == "–" for score in known]

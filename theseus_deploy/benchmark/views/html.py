@@ -48,6 +48,7 @@ def render(report: BenchmarkReport) -> str:
     """Return the report as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["plain"] = words.plain
+    steps = _steps(report)
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text("utf-8"))
     return template.render(
         report=report,
@@ -55,7 +56,8 @@ def render(report: BenchmarkReport) -> str:
         rows=_rows(report),
         gates=[_gate(gate) for gate in report.gates],
         forest=_forest(report),
-        steps=_steps(report),
+        steps=steps,
+        unknown=any(step["metric"] is UNKNOWN for step in steps),
         waterfall=_waterfall(report),
         sizes=_sizes(report),
         shapes=_shapes(report),
