@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from theseus_deploy.errors import ModelError
+from theseus_deploy.errors import TheseusError
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
@@ -16,7 +16,7 @@ MOODS = Task("single-label", ("bad", "fine", "good"), ("text",), "mood", 32, "ac
 
 
 def refuse(work: Callable[[], object]) -> str:
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(TheseusError) as caught:
         work()
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -98,6 +98,14 @@ def test_a_damaged_checkpoint_of_ours_is_refused_by_the_name_of_the_file(tmp_pat
     assert f"is damaged: {name} is missing" in refuse(lambda: open_checkpoint(str(out)))
 
 
+def test_what_was_added_to_a_checkpoint_of_ours_is_to_be_moved_and_nothing_to_be_made_again(tmp_path: Path) -> None:
+    out = write_artifact(tmp_path / "out")
+    (out / "NOTES.md").write_text("mine")
+    assert refuse(lambda: open_checkpoint(str(out))) == (
+        f"{out} is not as it was written: NOTES.md was added; move it out of the folder"
+    )
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff\xfe", b'{"model_type": "nosuch"}',
                                      b'{"model_type": "bert", "num_hidden_layers": "many"}'])  # fmt: skip
 def test_a_config_that_cannot_be_read_is_refused(folder: Path, content: bytes) -> None:

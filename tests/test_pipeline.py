@@ -87,6 +87,17 @@ def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpu
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tracker_that_is_missing_is_said_before_anything_is_trained(
+    encoder_only: Path, corpus: Path, tmp_path: Path
+) -> None:
+    recipe = RECIPE.format(model=encoder_only, data=corpus, layers=2).replace(
+        "{layers: 2", "{report-to: wandb, layers: 2"
+    )
+    with pytest.raises(ConfigError, match="--report-to wandb is not installed"):
+        run(Recipe.parse(recipe, "a recipe"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("content", ["model: 2001-99-99", "[" * 5000], ids=["date", "brackets"])
 def test_what_yaml_chokes_on_is_one_line(content: str) -> None:
     with pytest.raises(ConfigError, match=r"^recipe is no YAML \(.*\); correct it$"):

@@ -105,9 +105,19 @@ class Artifact:
     def check_files(self) -> list[str]:
         """Hash every file anew and return one line for each that is changed, missing or was added."""
         present = self._present()
-        added = sorted(present - self.files.keys())
-        strange = [f"{name} was added" for name in added if name.partition("/")[0] not in THEIRS]
-        return [*strange, *self._damage(present)]
+        return [*(f"{name} was added" for name in self._added(present)), *self._damage(present)]
+
+    def require_unchanged(self, ref: str) -> None:
+        """Hash every file anew before the folder, which the user calls `ref`, is used.
+
+        Raises:
+            ArtifactError: a file is changed, missing or was added.
+        """
+        present = self._present()
+        if damage := next(self._damage(present), None):
+            raise ArtifactError(f"{ref} is damaged: {damage}; write it again, or check it with `theseus verify`")
+        if added := self._added(present):
+            raise ArtifactError(f"{ref} is not as it was written: {added[0]} was added; move it out of the folder")
 
     def is_whole(self) -> bool:
         """Tell whether every file is as it was written, whatever else lies beside them."""
@@ -115,6 +125,10 @@ class Artifact:
 
     def _present(self) -> set[str]:
         return {path.relative_to(self.path).as_posix() for path in _files(self.path)}
+
+    def _added(self, present: Collection[str]) -> list[str]:
+        unknown = sorted(set(present) - self.files.keys())
+        return [name for name in unknown if name.partition("/")[0] not in THEIRS]
 
     def _damage(self, present: Collection[str]) -> Iterator[str]:
         for name, facts in self.files.items():

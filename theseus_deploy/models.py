@@ -228,8 +228,8 @@ def open_checkpoint(ref: str) -> Checkpoint:
     """Find a checkpoint: a local folder, a built-in model, or a Hub id, which is downloaded once.
 
     Raises:
-        ModelError: there is no such model, its training is unfinished, it is a bundle, or its files are not those its
-            manifest names.
+        ModelError: there is no such model, its training is unfinished, or it is a bundle.
+        ArtifactError: its files are not those its manifest names.
     """
     if waiting := unfinished(Path(ref)):
         raise ModelError(
@@ -243,8 +243,8 @@ def open_checkpoint(ref: str) -> Checkpoint:
             f"{ref} is a {artifact.manifest.kind} ({artifact.manifest.precision}) for production, not a checkpoint; "
             f"give the checkpoint it was made from{_origin(artifact)}"
         )
-    if artifact and (problems := artifact.check_files()):
-        raise ModelError(f"{ref} is damaged: {problems[0]}; write it again, or check it with `theseus verify`")
+    if artifact:
+        artifact.require_unchanged(ref)
     if not (path / "config.json").is_file():
         raise ModelError(f"{ref} is no model folder: it holds no config.json; give one, or a Hub id")
     return Checkpoint(ref, path, artifact)

@@ -187,6 +187,11 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
     from theseus_deploy.finetune import finetune_checkpoint
     from theseus_deploy.race import race
 
+    for trained in (recipe.finetune, recipe.compress):
+        if trained and trained.report_to:  # known now, and not when hours have been spent
+            from theseus_deploy.training import check_trackers
+
+            check_trackers(trained)
     text, label = recipe.text, recipe.label
     models = {"predecessor": recipe.model, "successor": str(out / "successor")}
     folders: dict[str, Path] = {}

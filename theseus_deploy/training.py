@@ -139,10 +139,19 @@ def check_request(config: TrainingConfig, model_type: str) -> None:
         ConfigError: the precision cannot be trained in, or a tracker is unknown or not installed.
         ModelError: a GPU was asked for, and there is none.
     """
+    choose_precision(config, torch_device(config.device), model_type)
+    check_trackers(config)
+
+
+def check_trackers(config: TrainingConfig) -> None:
+    """Refuse to report to what nobody could read.
+
+    Raises:
+        ConfigError: a tracker is unknown or not installed.
+    """
     from transformers.integrations import integration_utils as untyped
 
     trackers: Any = untyped
-    choose_precision(config, torch_device(config.device), model_type)
     known = sorted(trackers.INTEGRATION_TO_CALLBACK)
     for name in config.report_to:
         if name not in known:

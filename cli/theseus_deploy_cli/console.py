@@ -88,13 +88,15 @@ class _LogTracker:
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done = title, total, 0
         self.began = self.printed = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when, and how far: a work that resumes begins with a leap
 
     def advance(self, steps: int = 1, **facts: float | str) -> None:
         self.done += steps
         now = time.monotonic()
+        since, known = self.first = self.first or (now, self.done)
         if now - self.printed >= LOG_SECONDS:
-            pace = (now - self.began) / self.done if self.done else None
-            left = "" if pace is None else f", {pace * (self.total - self.done):.0f} s left"
+            paced = self.done - known
+            left = f", {(now - since) / paced * (self.total - self.done):.0f} s left" if paced else ""
             print(f"  {self.title}: {self.done}/{self.total}{left} {_facts(facts)}", file=sys.stderr, flush=True)
             self.printed = now
 

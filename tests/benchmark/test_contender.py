@@ -10,7 +10,7 @@ from tests.conftest import make_bert
 from theseus_deploy.benchmark.contender import line_up, missing_reference
 from theseus_deploy.benchmark.cuda import CudaGraph
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
-from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.errors import ArtifactError, ConfigError, ModelError
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.machine import Machine, this_machine
 
@@ -200,5 +200,5 @@ def test_folders_that_are_no_candidates_are_refused(tiny_bert: Path, fp32_bundle
     damaged = shutil.copytree(fp32_bundle, tmp_path / "damaged")
     with (damaged / "model.onnx").open("r+b") as file:
         file.write(b"rubbish")
-    with pytest.raises(ModelError, match=r"is damaged: model\.onnx was changed"):
+    with pytest.raises(ArtifactError, match=r"is damaged: model\.onnx was changed"):
         line_up(str(tiny_bert), [str(damaged)], AUTO)

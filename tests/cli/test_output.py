@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import Ran
 from theseus_deploy.artifact import Artifact
-from theseus_deploy_cli.console import print_artifact
+from theseus_deploy_cli.console import LogProgress, print_artifact
 
 
 def test_json_is_the_manifest_as_it_was_written(int8_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,3 +80,19 @@ def test_a_reader_that_leaves_is_no_bug(unbuffered: bool) -> None:
     ran = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (ran.returncode, ran.stderr) == (141, "")
+
+
+def test_the_time_left_of_a_resumed_training_is_that_of_the_steps_it_makes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 5.0, 25.0, 45.0, 45.0])  # it begins, has loaded its checkpoint, and makes 2 steps of 20 s
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with LogProgress().track("training", 1000) as tracker:
+        tracker.advance(900)
+        tracker.advance(1)
+        tracker.advance(1, loss=0.25)
+    assert capsys.readouterr().err.splitlines() == [
+        "  training: 901/1000, 1980 s left ",
+        "  training: 902/1000, 1960 s left loss 0.25",
+        "  training: 1000 in 45.0 s",
+    ]

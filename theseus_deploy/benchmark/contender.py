@@ -9,7 +9,7 @@ from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.benchmark.report import Role
 from theseus_deploy.benchmark.runtimes import BF16, RUNTIMES, FolderKind, runtime_for
 from theseus_deploy.configs import BenchmarkConfig
-from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.errors import ConfigError
 from theseus_deploy.machine import this_machine, warn_if_moved
 from theseus_deploy.models import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
@@ -65,7 +65,7 @@ def line_up(
     Raises:
         ConfigError: no candidate; a runtime, device, label set or length that does not go with the rest.
         ModelError: a folder that is no model.
-        ArtifactError: a folder of ours that is damaged.
+        ArtifactError: a folder of ours that is not as it was written.
     """
     if not candidates:
         raise ConfigError("0 candidates were given; give at least 1 checkpoint or bundle to compare with the baseline")
@@ -116,8 +116,7 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
     if device not in RUNTIMES[runtime].devices:
         raise ConfigError(f"--device {device}: {ref} runs in {runtime} on the CPU only; use --device cpu")
     if artifact and kind == "bundle":
-        if problems := artifact.check_files():
-            raise ModelError(f"{ref} is damaged: {problems[0]}; write it again, or check it with `theseus verify`")
+        artifact.require_unchanged(ref)
         remark = warn_if_moved(ref, artifact.manifest.precision, artifact.manifest.machine)
         checkpoint = Checkpoint(ref, path, artifact)  # its config.json is the checkpoint's
     else:
