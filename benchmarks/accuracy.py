@@ -31,6 +31,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from benchmarks.suspects import SUSPECTS
 from theseus_deploy.artifact import fingerprint, write_atomically
 from theseus_deploy.benchmark.accuracy import loyalty
 from theseus_deploy.compress.families import count_layers
@@ -58,20 +59,27 @@ PREDECESSORS = {  # 77 labels take more, and many rows less
     "wnut17": FinetuneConfig(epochs=6, lr=2e-4),  # 13 tags
     "reuters": FinetuneConfig(epochs=4, lr=2e-4),  # 52 labels
     "cola-by-matthews": replace(PREDECESSOR, metric="matthews"),  # `cola` keeps the best evaluation by accuracy
+    "cola-long": replace(PREDECESSOR, metric="matthews"),
 }
 EPOCHS = {  # of compressing; 4 for other tasks
     "mrpc": 8.0, "cola": 6.0, "cola-by-matthews": 6.0, "banking77": 6.0, "demo:tweets": 2.0, "wnut17": 6.0,
     "products-long": 16.0, "posts": 14.0, "reuters": 7.25,  # a thousand steps, the least by default
+    "mrpc-long": 16.0, "cola-long": 12.0,  # twice as long
 }  # fmt: skip
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to compress; `start` says whose layers the successor begins as."""
+    """A way to compress; `start` says whose layers the successor begins as, `suspect` what else trains it."""
 
     config: CompressConfig
     start: Literal["predecessor", "pretrained"] = "predecessor"
+    suspect: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return what of a run's line the configuration does not say."""
+        return {"start": self.start, **({"suspect": self.suspect} if self.suspect else {})}
 
 
 SHIPPED = CompressConfig()
@@ -122,6 +130,8 @@ ARMS: dict[str, Arm] = {
     "distill, as shipped": Arm(replace(SHIPPED, method="distill")),
     "pretrained": Arm(replace(WHOLE, method="truncate"), "pretrained"),
     "pretrained, distill": Arm(replace(WHOLE, method="distill"), "pretrained"),
+    **{f"theseus+distill, {name}": Arm(SHIPPED, suspect=name) for name in SUSPECTS},
+    "theseus+distill, average, decay none": Arm(replace(SHIPPED, decay="none"), suspect="average"),
 }
 
 
@@ -155,7 +165,7 @@ def grid(task: str, bench: "Bench", arguments: argparse.Namespace) -> Iterator[d
                 asked = {"init": bench.start(arm.config), "lr": lr, "seed": seed, "epochs": EPOCHS.get(task, 4.0)}
                 config = replace(arm.config, **asked)
                 yield {
-                    "task": task, "arm": name, "seed": seed, "lr": lr, "start": arm.start, "config": config.to_json(),
+                    "task": task, "arm": name, "seed": seed, "lr": lr, **arm.to_json(), "config": config.to_json(),
                     "predecessor": bench.parent,
                 }  # fmt: skip
 
@@ -237,8 +247,9 @@ class Bench:
         with TemporaryDirectory() as place:
             workspace = Workspace.open(Path(place) / "out", {}, overwrite=False)
             successor = compress(
-                model, self.lesson, plan, module_map, config, workspace, progress, teacher=self.checkpoint.trained()
-            )
+                model, self.lesson, plan, module_map, config, workspace, progress,
+                teacher=self.checkpoint.trained(), trainer=SUSPECTS.get(asked.get("suspect", "")),
+            )  # fmt: skip
         seconds, logits = time.process_time() - began, self.logits(successor)
         assert self.checkpoint.artifact is not None
         return {

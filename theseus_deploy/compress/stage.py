@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from theseus_deploy.lesson import Lesson
+    from theseus_deploy.trainer import StageTrainer
     from theseus_deploy.training import Plan
 
 
@@ -34,11 +35,13 @@ def compress(
     workspace: Workspace,
     progress: Progress = SILENT,
     teacher: "PreTrainedModel | None" = None,
+    trainer: "type[StageTrainer] | None" = None,
 ) -> "PreTrainedModel":
     """Turn a fine-tuned predecessor into its successor, in place, and return it: a plain model with n layers.
 
     The training resumes from the workspace's last checkpoint where there is one. A method with a teacher learns from
-    the predecessor, unless another `teacher` is given.
+    the predecessor, unless another `teacher` is given; and by its own trainer, unless a variant of that is given, a
+    subclass of `TheseusTrainer` for instance.
     """
     from theseus_deploy.compress.distillation import DistillationTrainer, DistilledTheseusTrainer, taught
     from theseus_deploy.compress.modules import assemble, strip
@@ -47,12 +50,15 @@ def compress(
     from theseus_deploy.training import train
 
     schedule = schedule_of(config, plan)
-    trainer: type[StageTrainer] = {
-        "theseus": TheseusTrainer,
-        "truncate": StageTrainer,
-        "distill": DistillationTrainer,
-        "theseus+distill": DistilledTheseusTrainer,
-    }[config.method]
+    trainer = (
+        trainer
+        or {
+            "theseus": TheseusTrainer,
+            "truncate": StageTrainer,
+            "distill": DistillationTrainer,
+            "theseus+distill": DistilledTheseusTrainer,
+        }[config.method]
+    )
     asked: dict[str, Any] = {"dropout": config.drops(lesson.task.tags_words)}
     if config.has_teacher:
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))

@@ -39,7 +39,7 @@ class TheseusTrainer(StageTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """Draw the mask of this step, and learn from the batch if any module was replaced; return the loss."""
         self._freeze_until_whole()
-        mask = replacement_mask(self.args.seed, self.state.global_step, len(self.modules), self.rate)
+        mask = self.draw()
         set_mask(self.modules, mask)
         self.replaced = sum(mask)
         self.batches += 1
@@ -48,6 +48,10 @@ class TheseusTrainer(StageTrainer):
             return loss
         self.batches_skipped += 1
         return torch.zeros((), device=self.args.device)
+
+    def draw(self) -> tuple[bool, ...]:
+        """Return which modules are replaced in the step under way."""
+        return replacement_mask(self.args.seed, self.state.global_step, len(self.modules), self.rate)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Let the optimizer, and what wraps the model for many processes, know all that will ever train."""
