@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check fix wheel floors interop constraints clean
+.PHONY: help demo test test-thorough test-slow check fix wheel floors interop constraints clean
 .PRECIOUS: %/.created %/.readers
 
 help: ## list the targets
@@ -22,8 +22,13 @@ help: ## list the targets
 demo: $(VENV)/.demo ## fine-tune, compress, export and benchmark the built-in model, offline
 	$(RUN)/theseus demo $(ARGS)
 
+PYTEST := $(RUN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev ## run the test suite on two cores; ARGS="-k name" chooses
-	$(RUN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-thorough: $(VENV)/.dev ## run what takes seconds each: exports, processes, benchmarks, long proofs
+	$(PYTEST) -m 'thorough and not slow' $(ARGS)
 
 test-slow: $(VENV)/.dev $(VENV)/.demo $(VENV)/.browser ## run the long tests: products of families and heads, kills, a browser
 	$(RUN)/python -m pytest -m slow $(ARGS)

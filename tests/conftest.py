@@ -138,6 +138,12 @@ def write(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with two files that need other bundles, so that neither process waits for what the other one exports."""
+    first = ("benchmark/test_against.py", "export/test_families.py")
+    items.sort(key=lambda item: not item.path.as_posix().endswith(first))
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
     """Make a file or a folder of a name once for all processes of the suite: an export takes seconds."""

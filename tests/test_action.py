@@ -52,6 +52,7 @@ def run(runner: dict[str, str], bundle: Path, corpus: Path, **inputs: str) -> su
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_failed_gate_fails_the_job_and_leaves_its_reports(
     runner: dict[str, str], fp32_bundle: Path, corpus: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_failed_gate_fails_the_job_and_leaves_its_reports(
     assert BenchmarkReport.open(reports / "report.json").verdict == "fail"
 
 
+@pytest.mark.thorough
 def test_a_wrong_request_is_no_verdict(runner: dict[str, str], fp32_bundle: Path, tmp_path: Path) -> None:
     stale = Path(runner["REPORTS"]) / "report.md"
     stale.parent.mkdir()
@@ -124,6 +126,7 @@ def test_the_script_keeps_what_is_compared_with(runner: dict[str, str], tmp_path
     assert report.exists()
 
 
+@pytest.mark.thorough
 def test_the_script_ends_what_it_began(runner: dict[str, str], tmp_path: Path, fp32_bundle: Path, corpus: Path) -> None:
     words = [str(fp32_bundle), "--baseline", str(fp32_bundle), "--data", str(corpus), "--max-seconds", "100"]
     with subprocess.Popen(

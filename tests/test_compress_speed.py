@@ -95,6 +95,7 @@ def test_ratios_are_of_the_same_rounds_and_phases() -> None:
     assert [found["phases"][phase]["met"] for phase in PHASES] == [False, True, True, False]
 
 
+@pytest.mark.thorough
 def test_the_rate_is_held_then_rises_then_is_one(settings: Settings) -> None:
     rates = [Bench(settings, OFFICIAL).schedule.rate(step) for step in range(STEPS)]
     assert rates[:9] == [0.3] * 9

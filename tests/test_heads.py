@@ -56,7 +56,15 @@ def write_corpus(kind: str, folder: Path) -> Path:
 
 
 # One label is what most other tests are about.
-@pytest.fixture(scope="module", params=[*list(ROWS)[:-1], pytest.param("single-label", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "tokens",
+        pytest.param("multi-label", marks=pytest.mark.thorough),
+        pytest.param("regression", marks=pytest.mark.thorough),
+        pytest.param("single-label", marks=pytest.mark.slow),
+    ],
+)
 def taught(
     request: pytest.FixtureRequest, encoder_only: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Path]:

@@ -84,6 +84,7 @@ def push(shallow_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     server.server_close()
 
 
+@pytest.mark.thorough
 def test_a_bundle_arrives_as_it_is_in_one_commit_to_a_private_repository(push: Push, tmp_path: Path) -> None:
     ran = push("team/model", tmp_path / "out")
     assert ran.returncode == 0, ran.stderr

@@ -48,6 +48,7 @@ def ask_the_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     server.server_close()
 
 
+@pytest.mark.thorough
 def test_a_hub_data_set_is_read_and_serves_without_the_hub_too(ask_the_hub: Callable[..., list[Any]]) -> None:
     reviews = {
         "splits": {"train": {"text": ["a", "b"], "label": ["1", "0"]}, "test": {"text": ["c"], "label": ["1"]}},
@@ -69,6 +70,7 @@ def test_a_hub_data_set_is_read_and_serves_without_the_hub_too(ask_the_hub: Call
         assert seconds < 10
 
 
+@pytest.mark.thorough
 def test_tasks_of_glue_are_read_off_the_hub_with_their_facts(ask_the_hub: Callable[..., list[Any]]) -> None:
     refs = ("glue/mrpc", "nyu-mll/glue:mrpc", "glue/STS-B", "glue/mnli")
     (mrpc, _), (same, _), (stsb, _), (mnli, _) = ask_the_hub(*refs, up=True)

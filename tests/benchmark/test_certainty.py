@@ -96,6 +96,7 @@ def test_entities_are_found_whatever_the_tags_are_called() -> None:
         assert score_estimate(one, seed=1).value == pytest.approx(task.score(one.logits, references)["f1"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "metric"), EVERY)
 def test_the_interval_of_a_drop_covers_the_truth(kind: str, metric: str) -> None:
     ours, theirs = (

@@ -105,6 +105,7 @@ def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, int8_bundle: 
     assert missing_reference([str(cut_at(16, int8_bundle, tmp_path))], str(tiny_bert), AUTO) == 16
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_that_does_not_say_where_it_was_cut_goes_along(
     save_model: Callable[..., Path], tmp_path: Path
 ) -> None:

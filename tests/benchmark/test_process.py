@@ -36,6 +36,7 @@ def test_a_worker_answers_as_the_predictor_does(onnx_worker: Worker, fp32_bundle
     np.testing.assert_allclose(logits, Predictor(fp32_bundle, threads=1).logits(texts), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_worker_answers_each_input_with_as_many_rows_as_it_has_words(family: Callable[[str, str], Path]) -> None:
     batches = [[["Anna", "lives", "there"], ["in"]], [["Empire"] * 100, [], ["New", "York"]]]
     rows = [words for batch in batches for words in batch]
@@ -77,6 +78,7 @@ def test_memory_is_the_workers_own(onnx_worker: Worker) -> None:
     assert own < peak_rss()  # this process holds torch, and a forked child would inherit its `ru_maxrss`
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_without_a_trained_head_is_refused(encoder_only: Path) -> None:
     with (
         Worker("encoder", threads=1) as worker,

@@ -212,6 +212,7 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
     assert watcher.told == []
 
 
+@pytest.mark.thorough
 def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:
     config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1)
     wanted, before = asked([str(fp32_bundle)], fp32_bundle, corpus, config), tmp_path / "before.json"
@@ -277,7 +278,7 @@ def test_a_task_is_judged_by_the_metric_of_its_data(tiny_bert: Path, corpus: Pat
 
 
 def test_rows_without_any_word_are_refused(family: Callable[[str, str], Path], tmp_path: Path) -> None:
-    folder, data = family("roberta", "tokens"), tmp_path / "rows.jsonl"
+    folder, data = family("bert", "tokens"), tmp_path / "rows.jsonl"
     data.write_text('{"tokens": ["a"], "ner_tags": ["O"]}\n' + '{"tokens": [], "ner_tags": []}\n' * 40)
     with pytest.raises(DataError, match=r"has no word in 1 rows; add rows, or raise --max-rows"):
         asked([str(folder / "bundle")], folder / "bundle", data, replace(CONFIG, max_rows=1)).run()

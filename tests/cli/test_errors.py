@@ -294,6 +294,7 @@ def test_a_tokenizer_that_production_cannot_run(
     refused(theseus("export", "bad", "--out", "out"), place, expected, "tokenizer.json")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "limit", [*(pytest.param(at, marks=pytest.mark.slow) for at in (500, 2_000)), 40_000]
 )  # bytes: the disk is full at config, tokenizer, graph

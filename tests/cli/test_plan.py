@@ -19,6 +19,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("report.json")
 
 
+@pytest.mark.thorough
 def test_a_plan_is_printed_as_a_table_or_as_json(theseus: Theseus, report: Path) -> None:
     words = ("plan", report, "--qps", 100, "--p99-ms", 50, "--max-batch", 1)
     ran = theseus(*words, "--quiet")
@@ -30,6 +31,7 @@ def test_a_plan_is_printed_as_a_table_or_as_json(theseus: Theseus, report: Path)
     assert document["needs"][0]["cost_per_month"] == 2 * 730
 
 
+@pytest.mark.thorough
 def test_an_objective_that_none_holds_exits_with_3(theseus: Theseus, report: Path) -> None:
     ran = theseus("plan", report, "--qps", 100, "--p99-ms", 1, "--quiet")
     assert ran.code == 3

@@ -16,6 +16,7 @@ from theseus_deploy.predictor import Predictor
 SHAPES = {"single-label": {"label", "score", "scores"}, "multi-label": {"labels", "scores"}, "tokens": {"entities"}}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", SHAPES)
 def test_an_answer_has_the_keys_of_its_kind(
     theseus: Callable[..., Ran], family: Callable[[str, str], Path], fp32_bundle: Path, kind: str

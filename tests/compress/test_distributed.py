@@ -43,7 +43,10 @@ def outcomes(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module", params=["all", pytest.param("none", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("all", marks=pytest.mark.thorough), pytest.param("none", marks=pytest.mark.slow)],
+)
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("two")
     return request.param, run(folder, request.param)

@@ -50,6 +50,7 @@ def test_the_successor_is_that_of_the_best_evaluation_or_of_the_last_step(
         assert torch.equal(weight, successor[name.replace(".successor.", ".")]), name
 
 
+@pytest.mark.thorough
 def test_the_predecessor_may_teach_while_its_modules_are_replaced(
     learned: tuple[Lesson, PreTrainedModel], tmp_path: Path
 ) -> None:

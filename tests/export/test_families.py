@@ -24,9 +24,14 @@ from theseus_deploy.splits import Split
 from theseus_deploy.tokens import tokenise
 from theseus_deploy.verify import verify
 
-FAST = [("bert", "tokens"), ("roberta", "single-label"), ("deberta-v2", "tokens"), ("modernbert", "tokens")]
-SLOW = [(family, kind) for family in FAMILIES for kind in LABELS if (family, kind) not in FAST]
-CASES = [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+FAST = ("bert", "tokens")
+THOROUGH = (("roberta", "single-label"), ("deberta-v2", "tokens"), ("modernbert", "tokens"))
+SLOW = [(family, kind) for family in FAMILIES for kind in LABELS if (family, kind) not in (FAST, *THOROUGH)]
+CASES = [
+    FAST,
+    *(pytest.param(*case, marks=pytest.mark.thorough) for case in THOROUGH),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW),
+]
 # Absolute positions that count from the left, and heads that read the first token, want their padding on the right.
 EITHER_SIDE = {
     (family, "tokens") for family in ("roberta", "xlm-roberta", "camembert", "mpnet", "deberta-v2", "modernbert")
@@ -125,7 +130,10 @@ def test_fp16_of_every_family(name: str, kind: str, family: Callable[[str, str],
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("scheme", [DYNAMIC, STATIC], ids=lambda scheme: scheme.method)
-@pytest.mark.parametrize(("name", "kind"), [("bert", "tokens"), ("roberta", "single-label"), ("deberta-v2", "tokens")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [FAST, *(pytest.param(*case, marks=pytest.mark.thorough) for case in THOROUGH if case[0] != "modernbert")],
+)
 def test_a_graph_that_onnxruntime_optimised_is_quantised_too(
     name: str, kind: str, scheme: Scheme, level: str, family: Callable[[str, str], Path], tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_every_matrix_in_the_graph_is_a_parameter_of_the_checkpoint_or_its_trans
         np.testing.assert_array_equal(matrix, parameter.T if name.endswith(".T") else parameter)
 
 
+@pytest.mark.thorough
 def test_export_says_nothing_changes_nothing_and_repeats_itself(
     tiny_bert: Path, fp32_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ def test_export_says_nothing_changes_nothing_and_repeats_itself(
     assert (tmp_path / "model.onnx").read_bytes() == (fp32_bundle / "model.onnx").read_bytes()
 
 
+@pytest.mark.thorough
 def test_the_weights_are_gone_with_the_model(shallow_bert: Path, tmp_path: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(shallow_bert)
     to_onnx(model, make_tokenizer(), tmp_path / "model.onnx", opset=20)

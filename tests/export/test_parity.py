@@ -134,6 +134,7 @@ def test_a_checkpoint_is_asked_on_the_side_that_is_named(side: str) -> None:
     assert [items[:, 0].tolist() for items in answers] == [[5, 0, 16], [10]]
 
 
+@pytest.mark.thorough
 def test_when_parity_fails_nothing_is_written(shallow_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="more than --atol 1e-12"):
         export_checkpoint(str(shallow_bert), tmp_path / "bundle", ExportConfig(atol=1e-12, threads=1))

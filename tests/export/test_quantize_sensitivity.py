@@ -102,6 +102,7 @@ def test_the_block_that_int8_breaks_is_found_and_kept(
     assert not [path for path in artifact.path.iterdir() if path.is_dir()]
 
 
+@pytest.mark.thorough
 def test_a_regression_is_ranked_by_its_numbers_and_judged_by_its_metric(
     pair_successor: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def champion(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPathFac
     return export_checkpoint(str(tiny_bert), out, config, data=str(corpus), timer=clock)
 
 
+@pytest.mark.thorough
 def test_the_fastest_ships_with_its_settings_and_the_table_of_all(champion: Artifact) -> None:
     manifest = champion.manifest
     table = manifest.receipt["quantization"]["tournament"]
@@ -62,6 +63,7 @@ def test_the_fastest_ships_with_its_settings_and_the_table_of_all(champion: Arti
     assert {path.name for path in champion.path.iterdir()} == {*champion.files, "theseus.json"}  # no trial is left
 
 
+@pytest.mark.thorough
 def test_the_table_is_printed(champion: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
     console.print_artifact(champion, as_json=False)
     lines = capsys.readouterr().out.splitlines()

@@ -37,6 +37,7 @@ def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corp
     assert manifest.scores["parity"]["texts"] == 256
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("length", [None, 16])
 def test_where_inputs_are_cut_is_said_or_asked(shallow_bert: Path, tmp_path: Path, length: int | None) -> None:
     watcher = Watcher()
@@ -86,6 +87,7 @@ def test_transformers_reads_the_bundles_configuration_and_tokenizer(int8_bundle:
     assert AutoTokenizer.from_pretrained(int8_bundle)("good film")["input_ids"] == [2, 5, 16, 3]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", ["roberta", "bert"])
 def test_special_tokens_in_a_text_are_text_where_the_tokenizer_has_it_so(tmp_path: Path, model: str) -> None:
     checkpoint = tmp_path / "checkpoint"

@@ -114,6 +114,7 @@ def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
     assert unproven(replace(ORPHAN, parent=Parent(str(pickled), "0" * 64))) == "it has changed since"
 
 
+@pytest.mark.thorough
 def test_an_export_without_its_predecessor_says_so(pair_successor: Path, pairs: Path, tmp_path: Path) -> None:
     orphan = tmp_path / "orphan"
     manifest = replace(Artifact.open(pair_successor).manifest, parent=Parent(str(tmp_path / "gone"), "0" * 64))

@@ -33,6 +33,7 @@ def test_the_smallest_fleet_is_the_one_that_erlang_gives() -> None:
     assert outlook.batch == 1.0
 
 
+@pytest.mark.thorough
 def test_an_objective_below_the_service_times_is_held_by_no_fleet() -> None:
     servers, outlook = smallest_fleet(exponential(1_000), Load(1.0), 0.0, 4.0, seed=1)
     assert servers is None

@@ -69,6 +69,7 @@ def test_brackets_of_a_name_are_shown_and_no_markup(found: Plan) -> None:
     assert [line.split()[0] for line in lines if "[fast]" in line or "[/b]" in line][-2:] == ["a[fast]", "[/b]"]
 
 
+@pytest.mark.thorough
 def test_an_objective_that_only_some_hold() -> None:
     found = planned(p99_ms=12.0)
     assert [need.servers is None for need in found.needs] == [False, True]
@@ -91,6 +92,7 @@ def test_an_objective_inside_the_interval_asks_for_samples(hopeless: Plan) -> No
     assert "benchmark with more --max-seconds" in " ".join(shown(replace(hopeless, config=almost)).split())
 
 
+@pytest.mark.thorough
 def test_the_overhead_needs_servers(found: Plan) -> None:
     assert (planned(overhead_ms=5.0).needs[-1].servers or 0) > (found.needs[-1].servers or 0)
 
@@ -133,6 +135,7 @@ def test_a_request_out_of_its_limits_is_refused(asked: dict[str, Any], said: str
         PlanConfig(**{"p99_ms": 40.0, "qps": 300.0, **asked})
 
 
+@pytest.mark.thorough
 def test_a_long_search_says_which_fleet_it_tries() -> None:
     told: list[dict[str, Any]] = []
 
