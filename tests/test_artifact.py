@@ -1,6 +1,8 @@
 """A folder of ours is complete or absent, takes no place of others, and says what became of it since."""
 
+import errno
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -113,6 +115,31 @@ def test_an_overwriting_that_fails_keeps_the_old(tmp_path: Path, work: Callable[
     assert Artifact.open(old.path).files == old.files
     assert old.check_files() == []
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_place_that_cannot_be_moved_is_one_line_and_keeps_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    old, move = make(tmp_path / "out", b"old"), Path.replace
+
+    def refuse_to_move(path: Path, target: Path) -> Path:  # a mount point, or a lower layer of a container's image
+        if path == old.path:
+            raise OSError(number, os.strerror(number), str(path))
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_to_move)
+    assert f"{old.path} cannot be written ({os.strerror(number)})" in refuse(lambda: make(old.path, overwrite=True))
+    assert old.check_files() == []
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_mount(), reason="nothing is mounted there")
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_mount_point_is_refused_before_any_work(overwrite: bool) -> None:
+    assert refuse(lambda: claim(Path("/dev/shm"), overwrite)) == (
+        "/dev/shm is a mount point, which cannot be replaced; give a folder in it: /dev/shm/model"
+    )
 
 
 def test_what_another_process_finished_meanwhile_is_kept(tmp_path: Path) -> None:

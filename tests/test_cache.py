@@ -77,3 +77,12 @@ def test_it_lies_where_the_user_says_else_where_caches_lie(monkeypatch: pytest.M
     assert cache_folder() == Path("/caches/theseus")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "theseus"
+
+
+def test_whoever_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("THESEUS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    with pytest.raises(RuntimeError, match="home"):
+        cache_folder()
+    assert cached("key", lambda: Dataset.from_dict({"a": [1]}))["a"] == [1]

@@ -43,6 +43,27 @@ def test_a_whole_number_is_one_label_however_a_file_spells_it(write: Write, labe
     assert places.splits["train"].labels == (["0", "2"] if "." in labels[0] else ["1", "3"])
 
 
+@pytest.mark.parametrize("known", [("false", "true"), ("False", "True"), ()])
+def test_true_is_one_label_however_a_file_spells_it(write: Write, tmp_path: Path, known: tuple[str, ...]) -> None:
+    jsonl(tmp_path / "both" / "train.jsonl", {"text": "a", "label": True}, {"text": "b", "label": False})
+    write("text,label", "a,True", "b,False", name="both/test.csv")
+    task = Task("single-label", known, ("text",), "label") if known else None
+    splits = open_data(str(tmp_path / "both"), task=task).splits
+    no, yes = known or ("false", "true")
+    assert splits["train"].labels == splits["test"].labels == [yes, no]
+
+
+def test_names_in_cells_are_divided_at_one_separator(write: Write) -> None:
+    write("text,labels", 'a,"Health, fitness|News"', "b,News", name="both/train.csv")
+    folder = write("text,labels", 'c,"Health, fitness"', name="both/test.csv").rpartition("/")[0]
+    splits = open_data(folder, kind="multi-label").splits
+    assert splits["train"].labels == [("Health, fitness", "News"), ("News",)]
+    assert splits["test"].labels == [("Health, fitness",)]
+    alone = write("text,labels", 'c,"Health, fitness"', 'd,"News, Health"')
+    task = Task("multi-label", ("Health, fitness", "Health", "News"), ("text",), "labels")
+    assert task.encode(open_data(alone, task=task).splits["train"].labels, alone) == [[1, 0, 0], [0, 1, 1]]
+
+
 @pytest.mark.parametrize("spelled", [("0", "1.0"), ("0.0", "1.0"), ("0", "1")])
 def test_numbers_stand_for_the_places_of_named_labels_however_a_file_spells_them(
     write: Write, spelled: tuple[str, str]

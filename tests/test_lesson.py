@@ -31,14 +31,17 @@ def test_validation_is_scored_in_inference_mode_the_longest_first(lesson: Lesson
 def test_rows_in_tokens_are_those_of_the_tokenizer_that_asks() -> None:
     rows = [(" ".join(GOOD), " ".join(BAD)), (GOOD[0], BAD[0])]
     split, task = Split("train", rows, ["a", "b"]), Task("single-label", ("a", "b"), ("one", "other"), "label", 8)
-    first, second, third = make_tokenizer(), make_tokenizer(), make_tokenizer()
+    rows[1] = (f"{GOOD[0]} [SEP]", BAD[0])
+    first, second, third, fourth = (make_tokenizer() for _ in range(4))
     second.model_input_names = ["input_ids", "attention_mask"]
     third.truncation_side = "left"
-    found = [Lesson.prepare(split, split, task, one, "pairs").train for one in (first, second, third, first)]
+    fourth.split_special_tokens = True
+    found = [Lesson.prepare(split, split, task, one, "pairs").train for one in (first, second, third, first, fourth)]
     assert "token_type_ids" in found[0].column_names
     assert "token_type_ids" not in found[1].column_names
     assert found[2]["input_ids"] != found[0]["input_ids"]
     assert found[3][:] == found[0][:]
+    assert found[4]["input_ids"][1] != found[0]["input_ids"][1]
 
 
 def test_words_that_are_no_tokens_teach_nothing_and_are_refused() -> None:

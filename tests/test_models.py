@@ -98,6 +98,14 @@ def test_a_damaged_checkpoint_of_ours_is_refused_by_the_name_of_the_file(tmp_pat
     assert f"is damaged: {name} is missing" in refuse(lambda: open_checkpoint(str(out)))
 
 
+def test_labels_that_are_numbers_are_names(folder: Path) -> None:
+    task = configure(folder, id2label={"0": 1, "1": 2}).task
+    assert task.labels == ("1", "2")
+    assert task.encode(["1", "2", "1"], "here") == [0, 1, 0]
+    unnamed = configure(folder, id2label={"0": "a", "1": None})
+    assert "has a label without a name (null in id2label of its config.json); name it" in refuse(lambda: unnamed.task)
+
+
 def test_what_was_added_to_a_checkpoint_of_ours_is_to_be_moved_and_nothing_to_be_made_again(tmp_path: Path) -> None:
     out = write_artifact(tmp_path / "out")
     (out / "NOTES.md").write_text("mine")

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.conftest import make_rows
 from tests.families import SENTENCES
-from theseus_deploy.errors import ArtifactError, DataError
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tables import read_tables
@@ -165,6 +165,18 @@ def test_an_input_of_another_shape_is_refused_by_its_number(predictor: Predictor
 def test_what_is_no_text_is_refused_by_its_number(predictor: Predictor, wrong: Any) -> None:
     with pytest.raises(DataError, match="input 2 is no text of whole Unicode characters; correct it"):
         predictor.predict(["good \U0001f600", wrong])
+
+
+@pytest.mark.parametrize("wrong", [{"text": "good", "text_pair": "bad"}, {"good"}])
+def test_what_has_keys_or_no_order_is_no_list_of_texts(predictor: Predictor, wrong: Any) -> None:
+    with pytest.raises(DataError, match=rf"input 2 is a {type(wrong).__name__}; give a text, or a list of texts"):
+        predictor.predict(["good", wrong])
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_nothing_is_refused(predictor: Predictor, size: int) -> None:
+    with pytest.raises(ConfigError, match=f"a batch of {size} inputs is none; ask for at least 1"):
+        predictor.predict(["good"], batch_size=size)
 
 
 @pytest.mark.parametrize("wrong", ["\ud800", ["good", "\ud800"], ["good", None], None])

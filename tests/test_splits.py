@@ -87,6 +87,8 @@ def test_every_split_must_have_the_columns(write: Write, tmp_path: Path) -> None
     write("text,label", "a,x", name="splits/train.csv")
     write("text,Label", "a,x", name="splits/test.csv")
     assert "(test) has no column 'label' (columns: text, Label); correct --label" in refuse(str(tmp_path / "splits"))
+    write("text", "a", name="splits/test.csv")
+    assert "or move the file out of the folder if its labels are nowhere" in refuse(str(tmp_path / "splits"))
 
 
 def test_a_file_without_rows_is_refused(write: Write, tmp_path: Path) -> None:
@@ -199,9 +201,10 @@ def test_a_list_in_a_csv_is_read_however_it_is_spelled(
 def test_lists_of_parquet_and_of_numbers_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 10], [9]]}), path)
-    task, rows = rows_in(str(path))
-    assert task.labels == ("0", "9", "10")
-    assert rows["reference"] == [[0, 2], [1]]
+    split = open_data(str(path)).splits["train"]
+    assert (split.texts, split.labels) == ([("a", "b"), ("c",)], [("0", "10"), ("9",)])
+    with pytest.raises(DataError, match=r"words are tagged by numbers \(0, 9, 10\)"):
+        rows_in(str(path))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +273,7 @@ def test_a_label_missing_among_lists_is_none_of_them_only_where_that_was_said(tm
 
 
 def test_cells_may_hold_many_labels(write: Write) -> None:
-    data = write("text,label", "a,law|art", "b,", "c,NaN", "d,art; war")
+    data = write("text,label", "a,law|art", "b,", "c,NaN", "d,art| war")
     task, rows = rows_in(data, "multi-label")
     assert task.labels == ("art", "law", "war")
     assert rows["reference"] == [[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1]]

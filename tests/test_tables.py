@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from theseus_deploy.errors import DataError
 from theseus_deploy.tables import Table, read_tables
@@ -129,6 +130,22 @@ def test_parquet_of_any_type_reads_as_text(tmp_path: Path) -> None:
         "day": ["1970-01-01", "1970-01-02"],
         "kind": ["x", "y"],
     }
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_classes_that_parquet_names_are_read_by_their_names(tmp_path: Path, kept: bool) -> None:
+    classes = ClassLabel(names=["O", "B-who", "I-who"])
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(classes), "label": classes})
+    rows = {"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 1], [2]], "label": [2, None]}
+    table = Dataset.from_dict(rows, features).data.table
+    table = table if kept else table.replace_schema_metadata({"huggingface": '{"info": {"features": {"a": {}}}}'})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    found = read_tables(str(tmp_path))
+    names = ("O", "B-who", "I-who")
+    assert found.names == ({"ner_tags": names, "label": names} if kept else {})
+    assert found.splits["train"]["ner_tags"] == (['["O", "B-who"]', '["I-who"]'] if kept else ["[0, 1]", "[2]"])
+    assert found.splits["train"]["label"] == (["I-who", ""] if kept else ["2", ""])
+    assert read_tables(str(tmp_path / "train.parquet")).names == found.names
 
 
 def test_a_date_beyond_all_calendars_is_one_line(tmp_path: Path) -> None:

@@ -248,7 +248,6 @@ def test_other_schemes_of_tags_are_understood(scheme: str) -> None:
         ([("U-x", "O")], ("O", "I-x", "U-x")),
         ([("VERB", "NOUN")], ("NOUN", "VERB")),
         ([("PER", "O")], ("O", "PER")),
-        ([("10", "9", "0")], ("0", "9", "10")),
     ],
 )
 def test_tags_are_read_off_rows_and_closed(rows: list[Label], labels: tuple[str, ...]) -> None:
@@ -261,13 +260,24 @@ def test_the_order_of_the_data_set_holds_where_it_knows_all_labels() -> None:
     assert Task.infer(["equivalent", "other"], ("text",), "label", 8, names=names).labels == ("equivalent", "other")
 
 
+def test_tags_that_are_numbers_without_names_have_no_entities() -> None:
+    tags: list[Label] = [("0", "1", "2"), ("0",)]
+    with pytest.raises(
+        DataError, match=r"words are tagged by numbers \(0, 1, 2\), .* 'ner_tags': O, B-person, I-person"
+    ):
+        Task.infer(tags, ("tokens",), "ner_tags", 8, "tokens")
+    assert Task.infer(tags, ("tokens",), "ner_tags", 8, "tokens", names=("0", "1", "2")).labels == ("0", "1", "2")
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "expected", "labels"),
     [
         (["1", "5", "3"], "regression", "regression", ()),
         (["1", "5", "3"], "auto", "single-label", ("1", "3", "5")),
         (["0.5", "1"], "single-label", "single-label", ("0.5", "1")),
-        (["a|b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "c")),
+        (["a|b", "b | c", ""], "multi-label", "multi-label", ("a", "b", "c")),
+        (["a,b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "c")),
+        (["a;b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "b , c")),
         (["a|b", "b"], "auto", "single-label", ("a|b", "b")),
         ([("a", "b"), ()], "auto", "multi-label", ("a", "b")),
     ],

@@ -1,10 +1,12 @@
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -265,6 +267,25 @@ def test_a_parent_that_is_elsewhere_is_no_failure(fp32_bundle: Path, tmp_path: P
     change_manifest(folder, lambda data: data["parent"].update(path="some-team/their-model"))
     assert not failures(folder)
     assert verify(folder)[-1].detail == "made from some-team/their-model, which is not here to be checked"
+
+
+@pytest.mark.parametrize("within", ["models", "models/parent"])
+def test_a_parent_that_may_not_be_looked_into_is_no_failure(
+    fp32_bundle: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: str
+) -> None:
+    parent = shutil.copytree(tiny_bert, tmp_path / "models" / "parent")
+    folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
+    change_manifest(folder, lambda data: data["parent"].update(path=str(parent)))
+    shut, stat = tmp_path / within, os.stat
+
+    def refusing(path: Any, *arguments: Any, **named: Any) -> Any:  # as for a user who is not root, as tests may be
+        if isinstance(path, str | os.PathLike) and shut in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **named)
+
+    monkeypatch.setattr("os.stat", refusing)
+    assert not failures(folder)
+    assert verify(folder)[-1].detail == f"made from {parent}, which is not here to be checked"
 
 
 def test_a_folder_that_is_not_ours(tiny_bert: Path, tmp_path: Path) -> None:

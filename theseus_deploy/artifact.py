@@ -29,7 +29,8 @@ __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "cla
            "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
-              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)  # fmt: skip
+              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EBUSY,
+              errno.EXDEV)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,8 @@ def claim(out: Path, overwrite: bool) -> None:
             with suppress(FileNotFoundError):
                 out.parent.stat()  # `exists` says nothing of links that lead in a circle
             return
+    if out.is_mount() and not Artifact.exists(out):
+        raise ArtifactError(f"{out} is a mount point, which cannot be replaced; give a folder in it: {out / 'model'}")
     if not overwrite:
         raise ArtifactError(f"{out} exists already; choose another --out, or replace it with --overwrite")
     if not (out.is_dir() and (Artifact.exists(out) or not any(out.iterdir()))):
@@ -296,7 +299,11 @@ def write_atomically(path: Path, content: str) -> None:
 def _replace(draft: Path, out: Path) -> None:
     if out.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
-        out.replace(old)
+        try:
+            out.replace(old)
+        except OSError:
+            old.rmdir()
+            raise
         try:
             draft.replace(out)
         except OSError:

@@ -34,7 +34,10 @@ def cached(key: str, make: Callable[[], "Dataset"]) -> "Dataset":
     """Return the rows kept under `key`, memory-mapped, or make and keep them."""
     from datasets import Dataset
 
-    path = cache_folder() / f"{key}.arrow"
+    try:
+        path = cache_folder() / f"{key}.arrow"
+    except RuntimeError:  # nobody's home is known, as of a container's user without a name
+        return make()
     try:
         found = Dataset.from_file(str(path))
         os.utime(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from theseus_deploy.errors import DataError
-from theseus_deploy.labels import Label, are_fractions
+from theseus_deploy.labels import Label, are_fractions, divided
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
 from theseus_deploy.tables import read_tables
 from theseus_deploy.tasks import Task
@@ -121,6 +121,8 @@ def open_data(
     if len({split.words for split in splits.values()}) > 1:
         tagged = ", ".join(name for name, split in splits.items() if split.words)
         raise DataError(f"{ref} has a tag for every word in {tagged} only; give all splits the same form")
+    if kind == "multi-label":
+        splits = _divided(splits, task.labels if task else tables.names.get(labels[0], ()))
     if kind != "regression":
         splits = _spelled_alike(splits, task.labels if task else ())
     label = ",".join(labels)
@@ -143,24 +145,37 @@ def open_data(
     return Corpus(ref, text, label, splits, tables.one_file, names, tables.metrics.get(label, ""))
 
 
+def _divided(splits: dict[str, Split], known: Collection[str]) -> dict[str, Split]:
+    """Divide the cells of all splits into names by the same separator."""
+    cells = iter(divided([label for split in splits.values() for label in split.labels], known))
+    return {name: replace(split, labels=[next(cells) for _ in split.labels]) for name, split in splits.items()}
+
+
 def _spelled_alike(splits: dict[str, Split], known: Collection[str]) -> dict[str, Split]:
     """Spell labels that are numbers as the model does, or else as train does: pandas makes 1.0 of 1 in some files.
 
-    Of a model that calls none of its labels so, numbers are places.
+    Of a model that calls none of its labels so, numbers are places. And `True` in one file is `true` in another.
     """
     first = next(iter(splits.values()))
+    truths = _truths(known or first.names)
     known = known if any(map(WHOLE.fullmatch, known)) else [str(place) for place in range(len(known))]
     known = known or {name for name in first.names if not _is_spelled_whole(name, first.names)}
     numbers = {name.removesuffix(".0"): name for name in known if WHOLE.fullmatch(name)}
     found = {}
     for name, split in splits.items():
         others = {
-            label: numbers.get(label.removesuffix(".0")) if WHOLE.fullmatch(label) else None
+            label: numbers.get(label.removesuffix(".0")) if WHOLE.fullmatch(label) else truths.get(label.casefold())
             for label in split.names - set(known)
         }
         spelled = {label: other for label, other in others.items() if other is not None}
         found[name] = split.renamed(spelled) if spelled and len(spelled) == len(others) else split
     return found
+
+
+def _truths(known: Collection[str]) -> dict[str, str]:
+    """Return how true and false are spelled, where labels are these."""
+    spelled = {name.casefold(): name for name in known}
+    return spelled if spelled.keys() == {"true", "false"} else {}
 
 
 def _is_spelled_whole(name: str, names: Collection[str]) -> bool:

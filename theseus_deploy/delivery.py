@@ -5,7 +5,7 @@ from pathlib import Path
 
 from theseus_deploy import hub
 from theseus_deploy.artifact import Artifact
-from theseus_deploy.errors import ArtifactError
+from theseus_deploy.errors import ArtifactError, DeliveryError
 from theseus_deploy.export import triton as server
 from theseus_deploy.progress import SILENT, Progress
 
@@ -24,16 +24,25 @@ def delivered(
     Raises:
         TheseusError: a place is taken, in the bundle itself, or cannot be reached. A bundle that was made by then is
             kept.
+        DeliveryError: it was made, and its delivery was ended.
     """
     if triton:
-        if (triton / out.name).resolve().is_relative_to(out.resolve()):
+        place = (triton / out.name).resolve()
+        if place.is_relative_to(out.resolve()):
             raise ArtifactError(f"--triton {triton} would write into {out}, the bundle; choose a folder of its own")
+        if model := next((folder for folder in place.parents if (folder / "config.json").is_file()), None):
+            raise ArtifactError(f"--triton {triton} would write into {model}, a model; choose a folder of its own")
         server.claim_repository(triton, out.name, overwrite)
     if push_to_hub:
         hub.check_login(push_to_hub)
     bundle = make()
-    if triton:
-        progress.say(f"for Triton: {server.write_repository(bundle, triton, overwrite)}")
-    if push_to_hub:
-        progress.say(f"on the Hub: {hub.push(bundle.path, push_to_hub)}")
+    try:
+        if triton:
+            progress.say(f"for Triton: {server.write_repository(bundle, triton, overwrite)}")
+        if push_to_hub:
+            progress.say(f"on the Hub: {hub.push(bundle.path, push_to_hub)}")
+    except KeyboardInterrupt as stop:
+        raise DeliveryError(
+            f"interrupted; {out} is written and kept, and was not delivered: repeat the command with --overwrite"
+        ) from stop
     return bundle

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import dropout
 from torch.overrides import TorchFunctionMode
 
-BITS = 16  # of randomness an element; what is kept is scaled by the chance that this makes of p, so the mean is exact
+BITS = 16  # of randomness an element; what is kept is scaled by the chance that this makes of p, and the mean kept
 VALUES = 1 << BITS
 DRAWN = 64 // BITS  # elements from one number of the generator
 

@@ -7,7 +7,8 @@
     ├── TrainingError   a training that cannot go on
     ├── ArtifactError   a folder this package wrote, or should write
     ├── ExportError     a graph that does not answer as its checkpoint does
-    └── HubError        an upload that was refused
+    ├── HubError        an upload that was refused
+    └── DeliveryError   a delivery that somebody ended: exit code 130, as of every interrupt
 
 Every message names the value, the limit and the remedy. Anything that is not a `TheseusError` is a bug and keeps
 its traceback (exit code 1). A failed or inconclusive gate is a result, not an error: see `benchmark.report.Verdict`.
@@ -48,6 +49,12 @@ class ExportError(TheseusError):
 
 class HubError(TheseusError):
     """A folder cannot be uploaded; it stays where it is."""
+
+
+class DeliveryError(TheseusError):
+    """A delivery was ended by whoever began it; what was to be delivered is kept."""
+
+    exit_code = 130
 
 
 def suggest(value: str, known: list[str] | tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from theseus_deploy.errors import DataError
 
 Label = str | tuple[str, ...]  # a name or number; the names of many labels; or the tags of an input's words
 Reference = int | float | list[float] | list[int]  # a class; a number; many classes, each 0 or 1; a class a word
-SEPARATORS = ",;|"  # between the names of many labels in one cell
+SEPARATORS = "|;,"  # between the names of many labels in one cell: the first of these that some cell holds
 OUTSIDE = "O"  # the tag of a word outside any entity
 PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I"}  # BIO, BIOES, BILOU; seqeval's names
 
@@ -36,15 +36,22 @@ def _numbers(names: Collection[str]) -> dict[str, float]:
     return numbers if np.isfinite(list(numbers.values())).all() else {}
 
 
-def names_in(value: Label, many: bool) -> tuple[str, ...]:
-    """Return the names in a cell: those that it lists, or its text, which `many` divides at separators."""
-    if not isinstance(value, str):
-        return value
-    if not many:
-        return (value,)
-    for separator in SEPARATORS[1:]:
-        value = value.replace(separator, SEPARATORS[0])
-    return tuple(name.strip() for name in value.split(SEPARATORS[0]) if name.strip())
+def divided(values: Sequence[Label], known: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """Return the names of many labels in each cell of a column: those that it lists, or what its text is divided into.
+
+    All cells are divided at the same separator, so that `Health, fitness|News` is two names. One that is `known` is
+    whole whatever it holds.
+    """
+    cells = {value for value in values if isinstance(value, str) and value not in known}
+    separator = next((mark for mark in SEPARATORS if any(mark in cell for cell in cells)), None)
+
+    def names(value: Label) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return value
+        parts = value.split(separator) if value in cells else [value]
+        return tuple(name.strip() for name in parts if name.strip())
+
+    return [names(value) for value in values]
 
 
 def all_tags(found: Collection[str]) -> list[str]:
@@ -93,7 +100,7 @@ def many_hot(labels: Sequence[str], values: Sequence[Label], where: str) -> list
     Raises:
         DataError: a label the model does not know.
     """
-    cells = [names_in(value, many=True) for value in values]
+    cells = divided(values, labels)
     index = _index_of(labels, (name for cell in cells for name in cell))
     rows = np.zeros((len(cells), len(labels)))
     for row, cell in enumerate(cells):

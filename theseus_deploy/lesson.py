@@ -65,6 +65,7 @@ class Lesson:
             "tokenizer": tokenizer.backend_tokenizer.to_str(),
             "inputs": tokenizer.model_input_names,
             "sides": [tokenizer.truncation_side, tokenizer.padding_side],
+            "special": getattr(tokenizer, "split_special_tokens", False),
         }
         keys = [key_of({"texts": split.texts, "labels": split.labels, **reading}) for split in (train, validation)]
         with world.one_by_one():

@@ -82,7 +82,10 @@ class Checkpoint:
         if self.artifact:
             return self.artifact.manifest.task
         kind = self._kind()
-        labels = () if kind == "regression" else tuple(name for _, name in sorted((self.config.id2label or {}).items()))
+        names = [] if kind == "regression" else [name for _, name in sorted((self.config.id2label or {}).items())]
+        if None in names:
+            raise ModelError(f"{self.ref} has a label without a name (null in id2label of its config.json); name it")
+        labels = tuple(map(str, names))  # some are numbers, such as the stars of a review
         return Task(kind, labels, (), "", self.longest(None))
 
     def _kind(self) -> str:
@@ -255,9 +258,17 @@ def is_name(ref: str) -> bool:
     return Path(ref).name not in ("", "..")
 
 
+def is_folder(path: Path) -> bool:
+    """Tell whether a folder is here; one that may not be looked into, another user's, is not."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
+
+
 def find_here(ref: str) -> Path | None:
     """Find a model on this disk by the name it once had, and fetch nothing; None where it is not here."""
-    if Path(ref).is_dir():
+    if is_folder(Path(ref)):
         return Path(ref)
     if ref in builtin.MODELS:
         try:

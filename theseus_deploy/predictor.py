@@ -1,6 +1,6 @@
 """Answer questions with a bundle in production: onnxruntime, tokenizers, numpy, and nothing heavier is imported."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
-from theseus_deploy.errors import ArtifactError, DataError
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError
 from theseus_deploy.machine import usable_cores, warn_if_moved
 from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
@@ -26,6 +26,7 @@ Logits = NDArray[np.float32]
 
 OUTPUT = "logits"
 SESSION = "session"  # where a manifest's receipt keeps entries of onnxruntime's session configuration
+DISOBEYED = ("session.set_denormal_as_zero",)  # it changes the host's own arithmetic, and is the first session's alone
 # What a graph may ask for, and the field of a `tokenizers.Encoding` that answers.
 INPUTS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 QUIET = 4  # onnxruntime tells everything in its exceptions too; a library does not write to stderr
@@ -132,6 +133,8 @@ class Predictor:
         return other
 
     def _ask(self, questions: list[Question], batch_size: int) -> list[Logits]:
+        if batch_size < 1:
+            raise ConfigError(f"a batch of {batch_size} inputs is none; ask for at least 1")
         order = sorted(range(len(questions)), key=lambda row: len(questions[row].encoding))
         answers: dict[int, Logits] = {}
         for start in range(0, len(order), batch_size):
@@ -147,6 +150,9 @@ class Predictor:
         if isinstance(texts, str):
             raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
         texts = list(texts)
+        for row, text in enumerate(texts, start=1):
+            if isinstance(text, Mapping | Set):  # whose keys, or whose disorder, would be answered
+                raise DataError(f"input {row} is a {type(text).__name__}; give a text, or a list of texts in order")
         try:
             return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)
         except TypeError as error:  # all that tokenizers says of what is no text
@@ -238,6 +244,8 @@ def _load_session(path: Path, threads: int, settings: Mapping[str, str]) -> Any:
     options.log_severity_level = QUIET
     try:
         for name, value in settings.items():
+            if name in DISOBEYED:
+                continue
             options.add_session_config_entry(name, value)
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's dozen errors share no other base class

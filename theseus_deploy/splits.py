@@ -120,8 +120,10 @@ def find_columns(
     for split, table in tables.splits.items():
         for flag, column in (*(("--text", column) for column in text), *(("--label", column) for column in labels)):
             if column not in table:
+                hidden = split == "test" and flag == "--label"
+                remedy = ", or move the file out of the folder if its labels are nowhere" if hidden else ""
                 raise DataError(
-                    f"{ref} ({split}) has no column {column!r} (columns: {', '.join(table)}); correct {flag}"
+                    f"{ref} ({split}) has no column {column!r} (columns: {', '.join(table)}); correct {flag}{remedy}"
                 )
     return text, labels
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,9 +61,10 @@ def read_tables(ref: str) -> Tables:
     if ref in builtin.DATA:
         return Tables(builtin.DATA[ref]())
     if path.is_dir():
-        return Tables(_read_folder(path))
+        files = _find_splits(path)
+        return Tables({split: _read_file(file) for split, file in files.items()}, names=_names_in(files.values()))
     if path.is_file():
-        return Tables({"train": _read_file(path)}, one_file=True)
+        return Tables({"train": _read_file(path)}, one_file=True, names=_names_in([path]))
     known = [*builtin.DATA, *glue.NAMES]
     if ref.startswith("demo:"):
         raise DataError(f"{ref} is no built-in data set; {suggest(ref, known)}")
@@ -80,7 +81,7 @@ def read_tables(ref: str) -> Tables:
     return _read_hub(ref, ref)
 
 
-def _read_folder(folder: Path) -> dict[str, Table]:
+def _find_splits(folder: Path) -> dict[str, Path]:
     files = {}
     for split, names in SPLIT_NAMES.items():
         paths = [folder / f"{name}.{suffix}" for name in names for suffix in READERS]
@@ -96,7 +97,7 @@ def _read_folder(folder: Path) -> dict[str, Table]:
             f"{folder} holds no data: no train, validation or test file ending in {', '.join(READERS)}; "
             "name the files so, or give one file"
         )
-    return {split: _read_file(path) for split, path in files.items()}
+    return files
 
 
 def _read_file(path: Path) -> Table:
@@ -195,11 +196,33 @@ def _read_parquet(path: Path) -> Table:
 
     with pyarrow.parquet.ParquetFile(path) as file:
         table = file.read()
-    names = _distinct(table.column_names)
+    classes, table_names = _classes(table.schema), _distinct(table.column_names)
     return {
-        name: [_as_text(value) for value in column.to_pylist()]
-        for name, column in zip(names, table.columns, strict=True)
+        name: [_as_text(_named(value, classes[name]) if name in classes else value) for value in column.to_pylist()]
+        for name, column in zip(table_names, table.columns, strict=True)
     }
+
+
+def _names_in(files: Iterable[Path]) -> dict[str, tuple[str, ...]]:
+    """Return the names of classes that a file says of its columns, of the first file that says any."""
+    import pyarrow.parquet
+
+    schemas = (pyarrow.parquet.read_schema(file) for file in files if _suffix(file) == "parquet")
+    found = next(filter(None, map(_classes, schemas)), {})
+    return {column: tuple(names) for column, names in found.items()}
+
+
+def _classes(schema: Any) -> dict[str, list[str]]:
+    """Read the names of classes, which datasets writes beside their numbers in parquet."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import Features
+
+    try:
+        features = Features.from_arrow_schema(schema)
+    except Exception:  # what another version of datasets has written
+        return {}
+    return {column: names for column, feature in features.items() if (names := _class_names(feature))}
 
 
 READERS: dict[str, Callable[[Path], Table]] = {
@@ -296,7 +319,7 @@ def _class_names(feature: Any) -> list[str]:
 def _named(value: Any, names: list[str]) -> Any:
     if isinstance(value, list):
         return [_named(item, names) for item in value]
-    return names[value] if value is not None and value >= 0 else ""
+    return names[value] if value is not None and 0 <= value < len(names) else ""
 
 
 def _as_text(value: Any) -> str:

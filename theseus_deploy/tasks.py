@@ -20,10 +20,10 @@ from theseus_deploy.labels import (
     all_tags,
     are_fractions,
     class_indices,
+    divided,
     floats,
     in_order,
     many_hot,
-    names_in,
     word_classes,
 )
 from theseus_deploy.metrics import correlate, score_classes, score_entities, score_many
@@ -213,7 +213,7 @@ class Task:
     def from_json(cls, data: dict[str, Any]) -> "Task":
         """Read the `task` object of `theseus.json`."""
         return cls(
-            data["kind"], tuple(data["labels"]), tuple(data["text"]), data["label"], int(data["max_length"]),
+            data["kind"], tuple(map(str, data["labels"])), tuple(data["text"]), data["label"], int(data["max_length"]),
             data.get("metric", ""),
         )  # fmt: skip
 
@@ -232,6 +232,9 @@ class Task:
 
         By itself, a column of lists is many labels, a column with fractions a regression, and anything else holds
         names. `names` are all of them in the order that the data set gives; names that are numbers sort as numbers.
+
+        Raises:
+            DataError: words are tagged by numbers that have no names.
         """
         distinct = set(values)
         single = {value for value in distinct if isinstance(value, str)}
@@ -239,7 +242,13 @@ class Task:
             kind = "regression" if are_fractions(single) else "single-label" if single else "multi-label"
         if kind == "regression":
             return cls(kind, (), text, label, max_length, metric)
-        found = {name for value in distinct for name in names_in(value, many=kind == "multi-label")}
+        cells = divided(list(distinct), names) if kind == "multi-label" else distinct
+        found = {name for cell in cells for name in ((cell,) if isinstance(cell, str) else cell)}
+        if kind == "tokens" and not names and all(map(str.isdecimal, found)):
+            raise DataError(
+                f"words are tagged by numbers ({', '.join(in_order(found)[:5])}), and none says which is outside any "
+                f"entity; write names into {label!r}: O, B-person, I-person"
+            )
         if not (names and found <= set(names)):
             names = tuple(all_tags(found) if kind == "tokens" else in_order(found))
         return cls(kind, names, text, label, max_length, metric)

@@ -9,7 +9,7 @@ from typing import Any
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.checks import Check
 from theseus_deploy.errors import ArtifactError
-from theseus_deploy.models import find_here, is_name
+from theseus_deploy.models import find_here, is_folder, is_name
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import FILE, Probe
 
@@ -72,7 +72,7 @@ def _config(artifact: Artifact) -> Check:
     try:
         config = json.loads((artifact.path / "config.json").read_text("utf-8"))
         layers = next((config[key] for key in LAYER_KEYS if key in config), None)
-        names = {int(place): name for place, name in config.get("id2label", {}).items()}
+        names = {int(place): str(name) for place, name in config.get("id2label", {}).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         return Check("config", False, f"config.json cannot be read ({error})")
     labels = tuple(names[place] for place in sorted(names))
@@ -117,6 +117,8 @@ def _lineage(artifact: Artifact) -> Check:
             if (found := fingerprint(place)) == parent.sha256:
                 return Check("lineage", True, f"made from {parent.path}, unchanged since (sha256 {found[:12]})")
             problem = f"made from {parent.path}, which has changed since; make this folder again from it"
+        except PermissionError:  # another user's: to this one it is not here
+            continue
         except ArtifactError as error:
             problem = f"made from {parent.path}: {error}"
     return Check("lineage", not problem, problem or f"made from {parent.path}, which is not here to be checked")
@@ -129,4 +131,4 @@ def _places(folder: Path, ref: str) -> Iterator[Path]:
     if here := find_here(ref):
         yield here
     if not Path(ref).is_absolute():
-        yield from (base / ref for base in folder.resolve().parents if (base / ref).is_dir())
+        yield from (base / ref for base in folder.resolve().parents if is_folder(base / ref))

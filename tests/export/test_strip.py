@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -94,7 +95,7 @@ def test_what_is_no_successor_has_no_predecessor(tiny_bert: Path) -> None:
 
 
 def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
-    tiny_bert: Path, save_model: Callable[..., Path], pair_bundle: Path, tmp_path: Path
+    tiny_bert: Path, save_model: Callable[..., Path], pair_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unproven(manifest: Manifest) -> object:
         found = Predecessor.of(manifest)
@@ -107,6 +108,13 @@ def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
         assert unproven(manifest) == "it is not here"
         assert Predecessor.of(manifest).entry == counted["ledger"][0]
     assert unproven(replace(ORPHAN, parent=Parent(str(tiny_bert), "0" * 64))) == "it has changed since"
+    with monkeypatch.context() as patch:
+
+        def refuse(path: Path, *arguments: Any, **named: Any) -> Any:  # as for another user; root may read all
+            raise PermissionError(13, "Permission denied", str(path))
+
+        patch.setattr(Path, "open", refuse)
+        assert unproven(replace(ORPHAN, parent=Parent(str(tiny_bert), "0" * 64))) == "it cannot be read"
     pickled = save_model(make_bert(), "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     assert unproven(made_from(pickled)) == "its weights are not safetensors"

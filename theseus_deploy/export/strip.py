@@ -54,12 +54,15 @@ class Predecessor:
         folder = find_here(ref)
         if folder is None:
             return cls(ref, entry, unknown="it is not here")
-        if not _is_unchanged(folder, successor.parent):
-            return cls(ref, entry, unknown="it has changed since")
-        weights = sorted(folder.glob("*.safetensors"))
-        if not weights:
-            return cls(ref, entry, unknown="its weights are not safetensors")
-        tensors = tuple(tensor for path in weights for tensor in _read(path))
+        try:
+            if not _is_unchanged(folder, successor.parent):
+                return cls(ref, entry, unknown="it has changed since")
+            weights = sorted(folder.glob("*.safetensors"))
+            if not weights:
+                return cls(ref, entry, unknown="its weights are not safetensors")
+            tensors = tuple(tensor for path in weights for tensor in _read(path))
+        except PermissionError:
+            return cls(ref, entry, unknown="it cannot be read")
         elements = sum(tensor.elements for tensor in tensors)
         return cls(ref, entry or ledger_entry(PREDECESSOR, elements, 4 * elements), tensors)
 

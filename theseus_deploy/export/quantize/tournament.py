@@ -31,7 +31,6 @@ RUNTIME, RIVAL = "onnxruntime", "openvino"
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "activations quantised apart": {"optimization.disable_specified_optimizers": "DynamicQuantizeMatMulFusion"},
     "threads that do not spin": {"session.intra_op.allow_spinning": "0"},
-    "denormals as zero": {"session.set_denormal_as_zero": "1"},
 }
 
 
