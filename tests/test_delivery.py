@@ -28,7 +28,9 @@ def test_a_repository_that_is_a_file_is_refused_before_any_work(tmp_path: Path, 
         delivered(never, tmp_path / "bundle", triton=tmp_path / place)
 
 
-def test_a_repository_in_a_model_is_refused_before_any_work(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_repository_in_a_model_is_refused_before_any_work(tiny_bert: Path, fp32_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()  # of a service, say
+    delivered(lambda: Artifact.open(fp32_bundle), fp32_bundle, triton=tmp_path / "triton")
     for place in (tiny_bert, tiny_bert / "triton"):
         with pytest.raises(ArtifactError, match=rf"--triton .* would write into {tiny_bert}, a model; choose a folder"):
             delivered(never, tmp_path / "bundle", triton=place)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from theseus_deploy import hub
-from theseus_deploy.artifact import Artifact
+from theseus_deploy.artifact import MANIFEST, Artifact
 from theseus_deploy.errors import ArtifactError, DeliveryError
 from theseus_deploy.export import triton as server
 from theseus_deploy.progress import SILENT, Progress
+
+MODEL_FILES = (MANIFEST, "*.safetensors", "pytorch_model*.bin")
 
 
 def delivered(
@@ -30,7 +32,7 @@ def delivered(
         place = (triton / out.name).resolve()
         if place.is_relative_to(out.resolve()):
             raise ArtifactError(f"--triton {triton} would write into {out}, the bundle; choose a folder of its own")
-        if model := next((folder for folder in place.parents if (folder / "config.json").is_file()), None):
+        if model := next((folder for folder in place.parents if _is_model(folder)), None):
             raise ArtifactError(f"--triton {triton} would write into {model}, a model; choose a folder of its own")
         server.claim_repository(triton, out.name, overwrite)
     if push_to_hub:
@@ -46,3 +48,8 @@ def delivered(
             f"interrupted; {out} is written and kept, and was not delivered: repeat the command with --overwrite"
         ) from stop
     return bundle
+
+
+def _is_model(folder: Path) -> bool:
+    """Tell whether a folder is a checkpoint or a bundle, which another file in it would damage."""
+    return any(path.is_file() for pattern in MODEL_FILES for path in folder.glob(pattern))
