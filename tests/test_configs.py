@@ -149,6 +149,11 @@ def test_a_recipe_spells_keys_either_way_and_numbers_as_it_likes() -> None:
 def test_a_list_of_a_recipe_may_be_written_as_in_a_command(recipe: str, trackers: tuple[str, ...]) -> None:
     assert FinetuneConfig.from_mapping(yaml.safe_load(recipe), "r").report_to == trackers
     assert BenchmarkConfig.from_mapping({"batch": 8}, "r").batch == (8,)
+    assert BenchmarkConfig.from_mapping({"batch": "1, 8", "sequence": "16"}, "r") == BenchmarkConfig(
+        batch=(1, 8), sequence=(16,)
+    )
+    with pytest.raises(ConfigError, match=r"--batch \['1', 'x'\] is not a list, each of it a whole number"):
+        BenchmarkConfig.from_mapping({"batch": "1,x"}, "r")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,24 @@ def test_a_tracker_that_is_missing_is_said_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "reason"),
+    [
+        ("against: gone.json", r"gone\.json is no benchmark report"),
+        ("threads-sweep: 512", "--threads-sweep 512 is more than the"),
+        ("against: {out}/report.json", r"report\.json is what --against compares with"),
+    ],
+)
+def test_what_no_benchmark_can_be_made_of_is_said_before_anything_is_trained(
+    encoder_only: Path, corpus: Path, tmp_path: Path, benchmark: str, reason: str
+) -> None:
+    recipe = RECIPE.format(model=encoder_only, data=corpus, layers=2)
+    recipe += f"benchmark: {{{benchmark.format(out=tmp_path / 'out')}}}"
+    with pytest.raises(TheseusError, match=reason):
+        run(Recipe.parse(recipe, "a recipe"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("content", ["model: 2001-99-99", "[" * 5000], ids=["date", "brackets"])
 def test_what_yaml_chokes_on_is_one_line(content: str) -> None:
     with pytest.raises(ConfigError, match=r"^recipe is no YAML \(.*\); correct it$"):

@@ -70,7 +70,11 @@ def flag(name: str) -> str:
 
 def _from_yaml(value: Any, hint: Any) -> Any:
     if get_origin(hint) is tuple and isinstance(value, (str, int)):  # a list of one, or as the command line has it
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else (value,)
+        if not isinstance(value, str):
+            return (value,)
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        whole = get_args(hint)[0] is int and all(map(str.isdecimal, parts))
+        return tuple(map(int, parts)) if whole else parts
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, str) and float in (hint, *get_args(hint)):  # YAML reads 1e-4 as a text, 1.0e-4 as a number

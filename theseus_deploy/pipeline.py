@@ -192,6 +192,8 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
             from theseus_deploy.training import check_trackers
 
             check_trackers(trained)
+    if recipe.benchmark:
+        _check_benchmark(recipe.benchmark, out)
     text, label = recipe.text, recipe.label
     models = {"predecessor": recipe.model, "successor": str(out / "successor")}
     folders: dict[str, Path] = {}
@@ -251,6 +253,17 @@ def _benchmark(
     report = benchmark_with_reference(asked, progress)
     save(report, files)
     return report
+
+
+def _check_benchmark(config: BenchmarkConfig, out: Path) -> None:
+    """Refuse what can be known of a benchmark before there is a model to measure."""
+    from theseus_deploy.benchmark.stage import check_threads
+    from theseus_deploy.benchmark.views import check_places
+
+    check_threads(config)
+    if config.against:
+        check_places([out / name for name in REPORTS], config.against)
+        BenchmarkReport.open(Path(config.against))
 
 
 def _earlier(files: tuple[Path, ...]) -> BenchmarkReport | None:

@@ -121,13 +121,13 @@ def command(
         theseus benchmark bundle --baseline predecessor --data reviews/ --max-p50-ratio 0.5 --report report.html
     """
     from theseus_deploy.benchmark.stage import BenchmarkRequest
-    from theseus_deploy.benchmark.views import check_suffixes, save
+    from theseus_deploy.benchmark.views import check_places, save
     from theseus_deploy.pipeline import benchmark_with_reference
 
     lists = {"batch": batch, "sequence": sequence, "threads_sweep": threads_sweep}
     numbers = {name: opt.numbers(value, f"--{name.replace('_', '-')}") for name, value in lists.items()}
     config = opt.config_from(BenchmarkConfig, {**locals(), **numbers})
-    check_suffixes(report or [])
+    check_places(report or [], config.against)
     asked = BenchmarkRequest(
         candidates=candidates, baseline=baseline, data=data, config=config, text=opt.words(text), label=label
     )

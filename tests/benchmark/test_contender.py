@@ -1,13 +1,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import make_bert
-from theseus_deploy.benchmark.contender import line_up, missing_reference
+from theseus_deploy.benchmark.contender import line_up, missing_reference, with_names
 from theseus_deploy.benchmark.cuda import CudaGraph
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.errors import ArtifactError, ConfigError, ModelError
@@ -203,3 +204,12 @@ def test_folders_that_are_no_candidates_are_refused(tiny_bert: Path, fp32_bundle
         file.write(b"rubbish")
     with pytest.raises(ArtifactError, match=r"is damaged: model\.onnx was changed"):
         line_up(str(tiny_bert), [str(damaged)], AUTO)
+
+
+def test_models_of_the_hub_are_told_apart_by_their_ids(tiny_bert: Path, tmp_path: Path) -> None:
+    [one, _] = line_up(str(tiny_bert), [str(tiny_bert)], AUTO)
+    found = [
+        replace(one, name="sst2", ref=ref, path=tmp_path / ref.replace("/", "--") / "snapshots" / commit)
+        for ref, commit in (("alice/sst2", "5f3c"), ("bob/sst2", "e81b"))
+    ]
+    assert [named.name for named in with_names(found)] == ["alice/sst2 (torch)", "bob/sst2 (torch)"]

@@ -13,7 +13,7 @@ from rich.console import Console
 from tests.benchmark.page import Page
 from tests.benchmark.reports import GATES, HOSTILE, make_report, with_everything
 from theseus_deploy.benchmark.report import BenchmarkReport
-from theseus_deploy.benchmark.views import check_suffixes, html, junit, markdown, save, terminal, words
+from theseus_deploy.benchmark.views import check_places, html, junit, markdown, save, terminal, words
 from theseus_deploy.errors import ArtifactError, ConfigError
 
 
@@ -97,14 +97,16 @@ def test_save_writes_each_kind_and_the_json_is_the_truth(tmp_path: Path) -> None
 
 def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ends in '.pdf'; end it in .json, .md, .html, .xml"):
-        check_suffixes([tmp_path / "report.json", tmp_path / "report.pdf"])
+        check_places([tmp_path / "report.json", tmp_path / "report.pdf"])
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
-        check_suffixes([tmp_path / "folder.html"])
+        check_places([tmp_path / "folder.html"])
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"r.json cannot be written in .*file; choose another place"):
-        check_suffixes([tmp_path / "file" / "deep" / "r.json"])
-    check_suffixes([tmp_path / "new" / "deep" / "r.json"])
+        check_places([tmp_path / "file" / "deep" / "r.json"])
+    check_places([tmp_path / "new" / "deep" / "r.json"])
+    with pytest.raises(ConfigError, match=r"r\.json is what --against compares with, and would be replaced"):
+        check_places([tmp_path / "new" / ".." / "r.json"], str(tmp_path / "r.json"))
     assert not (tmp_path / "new").exists()
     with pytest.raises(ArtifactError, match="cannot be written"):
         save(make_report(), [tmp_path / f"{'long' * 62}.md", tmp_path / "short.md"])

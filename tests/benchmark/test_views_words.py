@@ -6,6 +6,7 @@ import pytest
 
 from tests.benchmark.reports import GATES, make_report
 from theseus_deploy.benchmark.gains import gain
+from theseus_deploy.benchmark.report import Gate, Verdict
 from theseus_deploy.benchmark.views import markdown, words
 
 
@@ -93,3 +94,21 @@ def test_a_step_says_from_what_to_what_it_went(end: dict[str, object], said: str
     one = replace(report.candidates[0], **{"runtime": "torch", **end})  # type: ignore[arg-type]
     (step,) = gain(replace(report, candidates=(one,)), one).steps
     assert words.change_detail(step) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "value", "verdict", "shown"),
+    [
+        ("size-ratio", 0.25, 0.2545, "fail", "0.255 [0.255, 0.255], the limit ≤ 0.25"),
+        ("size-ratio", 0.25, 0.25, "pass", "0.25 [0.25, 0.25], the limit ≤ 0.25"),
+        ("size-ratio", 0.5, 0.4999, "pass", "0.4999 [0.4999, 0.4999], the limit ≤ 0.5"),
+        ("metric-drop", 0.01, 0.01003, "fail", "0.01003 [0.01003, 0.01003], the limit ≤ 0.01"),
+        ("label-loyalty", 0.99, 0.98996, "fail", "0.98996 [0.98996, 0.98996], the limit ≥ 0.99"),
+        ("label-loyalty", 0.9, 0.95, "pass", "0.9500 [0.9500, 0.9500], the limit ≥ 0.9"),
+    ],
+)
+def test_a_number_of_a_gate_stands_on_its_side_of_the_limit(
+    name: str, limit: float, value: float, verdict: Verdict, shown: str
+) -> None:
+    gate = Gate(name, "it", limit, value, (value, value), verdict)
+    assert words.gate_line(gate) == f"it: {name} is {shown}: {verdict}"

@@ -79,7 +79,7 @@ def line_up(
         found += _in_bf16(found)
     for contender in found[1:]:
         _check_labels(contender, found[0])
-    return _with_names(_with_one_length(found, config))
+    return with_names(_with_one_length(found, config))
 
 
 def missing_reference(candidates: Sequence[str], baseline: str, config: BenchmarkConfig) -> int | None:
@@ -184,8 +184,12 @@ def _with_one_length(contenders: list[Contender], config: BenchmarkConfig) -> li
     return [replace(contender, task=replace(contender.task, max_length=length)) for contender in contenders]
 
 
-def _with_names(contenders: list[Contender]) -> list[Contender]:
-    """Tell folders of the same name apart by the folders they lie in, and the same folder by a number."""
+def with_names(contenders: list[Contender]) -> list[Contender]:
+    """Tell folders of the same name apart by the folders they lie in, or their Hub ids, and one folder by a number."""
+    parts = {
+        one.path.resolve(): (one.path.resolve() if one.path == Path(one.ref) else Path(one.ref)).parts
+        for one in contenders
+    }
     folders = {(one.path.resolve(), one.where): f"{one.name} ({one.where})" for one in contenders}
     depth = 1
     while len(set(folders.values())) < len(folders):
@@ -193,7 +197,7 @@ def _with_names(contenders: list[Contender]) -> list[Contender]:
         taken = Counter(folders.values())
         for (path, where), name in folders.items():
             if taken[name] > 1:
-                folders[path, where] = f"{'/'.join(path.parts[-depth:])} ({where})"
+                folders[path, where] = f"{'/'.join(parts[path][-depth:])} ({where})"
     seen = Counter[str]()
     unique = []
     for contender in contenders:

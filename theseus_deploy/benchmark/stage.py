@@ -107,7 +107,7 @@ def _prepare(contenders: list[Contender], corpus: Corpus, config: BenchmarkConfi
     split = corpus.for_scoring().sample(config.max_rows)
     task = contenders[0].task.reading(corpus.text, corpus.label, corpus.metric)
     check_gates(config, task)
-    _check_threads(config)
+    check_threads(config)
     references = task.encode(split.labels, f"{corpus.ref} ({split.name})")
     if task.tags_words and not any(references):
         raise DataError(f"{corpus.ref} ({split.name}) has no word in {len(split)} rows; add rows, or raise --max-rows")
@@ -189,7 +189,12 @@ def _benchmark(
     )
 
 
-def _check_threads(config: BenchmarkConfig) -> None:
+def check_threads(config: BenchmarkConfig) -> None:
+    """Refuse more threads than there are cores.
+
+    Raises:
+        ConfigError: more were asked for.
+    """
     cores = this_machine().cores
     for flag, asked in (("--threads", config.threads or 0), ("--threads-sweep", max(config.threads_sweep, default=0))):
         if asked > cores:

@@ -17,13 +17,16 @@ VIEWS: dict[str, Callable[[BenchmarkReport], str]] = {
 }
 
 
-def check_suffixes(paths: Sequence[Path]) -> None:
+def check_places(paths: Sequence[Path], against: str | None = None) -> None:
     """Refuse a place that no view can be written to, before any time is spent on measuring.
 
     Raises:
-        ConfigError: the name ends in something else, or is a folder's, or no folder can hold it.
+        ConfigError: the name ends in something else, or is a folder's, or no folder can hold it; or it is that of the
+            report to compare with, `against`, which would be compared with itself the next time.
     """
     for path in paths:
+        if against and path.resolve() == Path(against).resolve():
+            raise ConfigError(f"{path} is what --against compares with, and would be replaced; write to another place")
         if path.suffix not in VIEWS:
             raise ConfigError(f"--report {path} ends in {path.suffix or 'nothing'!r}; end it in {', '.join(VIEWS)}")
         if path.is_dir():
@@ -40,7 +43,7 @@ def save(report: BenchmarkReport, paths: Sequence[Path]) -> None:
         ConfigError: a path ends in something else.
         ArtifactError: a path cannot be written.
     """
-    check_suffixes(paths)
+    check_places(paths)
     failed: dict[Path, Exception] = {}
     for path in paths:
         try:

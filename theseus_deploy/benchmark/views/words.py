@@ -14,6 +14,7 @@ RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond
 TAILS = {"p90": 10, "p95": 20, "p99": 100}  # samples below which none is expected beyond the percentile
 ONCE = "Load and memory were measured once, and have no interval."
 TOO_NOISY = "Two equal candidates differ too much here: quieten the machine before believing the times."
+MOST_DECIMALS = 9  # that a gate's number is written with, where fewer would put it at its limit
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -272,8 +273,14 @@ def departures_line(report: BenchmarkReport, one: Candidate) -> str:
 
 
 def gate_value(gate: Gate, value: float) -> str:
-    """Write a gate's number: a ratio as such, a share or a drop with four decimals."""
-    return times(value) if gate.name.endswith("-ratio") else f"{value:.4f}"
+    """Write a gate's number, with as many decimals as it takes to stand on its side of the limit, or at it."""
+    first = 2 if gate.name.endswith("-ratio") else 4
+    written = (f"{value:.{decimals}f}" for decimals in range(first, MOST_DECIMALS))
+    return next((text for text in written if _side(float(text), gate) == _side(value, gate)), f"{value:.{first}f}")
+
+
+def _side(value: float, gate: Gate) -> int:
+    return (value > gate.limit) - (value < gate.limit)
 
 
 def gate_interval(gate: Gate) -> str:
@@ -290,7 +297,7 @@ def gate_line(gate: Gate) -> str:
     """Say in one line what a gate found."""
     return (
         f"{plain(gate.candidate)}: {gate.name} is {gate_value(gate, gate.value)} {gate_interval(gate)}, "
-        f"the limit {limit(gate)}: {gate.verdict}" + f", for {gate.reason}" * bool(gate.reason)
+        f"the limit {limit(gate)}: {gate.verdict}" + f", for {plain(gate.reason)}" * bool(gate.reason)
     )
 
 
@@ -300,7 +307,7 @@ def undecided_lines(report: BenchmarkReport) -> list[str]:
     for gate in report.gates:
         if gate.reason:
             gates.setdefault(gate.reason, {})[gate.name] = None
-    return [f"{_listed(list(names))} undecided: {reason}." for reason, names in gates.items()]
+    return [f"{_listed(list(names))} undecided: {plain(reason)}." for reason, names in gates.items()]
 
 
 def method_line(report: BenchmarkReport) -> str:
@@ -320,7 +327,7 @@ def noise_line(report: BenchmarkReport) -> str:
     low, high = noise["interval"]
     load = noise["load_average"][0]
     restless = "" if low <= 1 <= high and (high - low) / 2 <= RESTLESS else f" {TOO_NOISY}"
-    remarks = " ".join(["", *noise.get("remarks", ())])
+    remarks = " ".join(["", *map(plain, noise.get("remarks", ()))])
     return (
         f"Noise: the baseline against a second process of itself reads {times(noise['aa_p50_ratio'])}x "
         f"[{times(low)}, {times(high)}]; the load average was {load:.1f} at the start.{restless}{remarks}"
