@@ -278,6 +278,7 @@ def test_tags_that_are_numbers_without_names_have_no_entities() -> None:
         (["a|b", "b | c", ""], "multi-label", "multi-label", ("a", "b", "c")),
         (["a,b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "c")),
         (["a;b", "b , c", ""], "multi-label", "multi-label", ("a", "b", "b , c")),
+        (["art of war", "law"], "multi-label", "multi-label", ("art of war", "law")),
         (["a|b", "b"], "auto", "single-label", ("a|b", "b")),
         ([("a", "b"), ()], "auto", "multi-label", ("a", "b")),
     ],

@@ -48,7 +48,7 @@ def divided(values: Sequence[Label], known: Collection[str] = ()) -> list[tuple[
     def names(value: Label) -> tuple[str, ...]:
         if not isinstance(value, str):
             return value
-        parts = value.split(separator) if value in cells else [value]
+        parts = value.split(separator) if separator and value in cells else [value]
         return tuple(name.strip() for name in parts if name.strip())
 
     return [names(value) for value in values]

@@ -50,15 +50,12 @@ def compress(
     from theseus_deploy.training import train
 
     schedule = schedule_of(config, plan)
-    trainer = (
-        trainer
-        or {
-            "theseus": TheseusTrainer,
-            "truncate": StageTrainer,
-            "distill": DistillationTrainer,
-            "theseus+distill": DistilledTheseusTrainer,
-        }[config.method]
-    )
+    trainers: dict[str, type[StageTrainer]] = {
+        "theseus": TheseusTrainer,
+        "truncate": StageTrainer,
+        "distill": DistillationTrainer,
+        "theseus+distill": DistilledTheseusTrainer,
+    }
     asked: dict[str, Any] = {"dropout": config.drops(lesson.task.tags_words)}
     if config.has_teacher:
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
@@ -75,7 +72,7 @@ def compress(
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
     model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
     decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
-    make = partial(trainer, **asked)
+    make = partial(trainer or trainers[config.method], **asked)
     train(make, model, lesson, plan, config, workspace, progress, decay_from=decay_from, keep=config.keep)
     return strip(model) if config.replaces else model.requires_grad_(True)
 
