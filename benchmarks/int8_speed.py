@@ -78,7 +78,6 @@ CANDIDATES: Mapping[str, Candidate] = {
     "dynamic, per tensor": Candidate(Scheme("dynamic", False, per_channel=False)),
     "static": Candidate(STATIC),
     **{f"dynamic, {name}": Candidate(DYNAMIC, settings=entries) for name, entries in SETTINGS.items()},
-    "dynamic, denormals as zero": Candidate(DYNAMIC, settings={"session.set_denormal_as_zero": "1"}),
     "dynamic, one product for QKV": Candidate(DYNAMIC, QKV, SETTINGS[APART]),
     "dynamic, Attention of opset 23": Candidate(DYNAMIC, ATTENTION, SETTINGS[APART]),
     "dynamic, MultiHeadAttention": Candidate(DYNAMIC, MULTI_HEAD, SETTINGS[APART]),

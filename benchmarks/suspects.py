@@ -52,9 +52,10 @@ class Blend(DistilledTheseusTrainer):
 
 
 class LastFirst(DistilledTheseusTrainer):
-    """Replace the last module soonest, and the first, whose replacing hurts most (section 5.1), at the schedule's pace.
+    """Replace the last module soonest, and the first, whose replacing hurts most (section 5.1), as the schedule has it.
 
-    Module i of n has reached rate 1 after i / n of the replacing phase, counted from the last.
+    Module i of n, counted from the last, has reached rate 1 after i / n of the replacing phase: more is replaced on the
+    whole than by one rate for all.
     """
 
     def draw(self) -> tuple[bool, ...]:

@@ -151,7 +151,9 @@ class Predictor:
             raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
         texts = list(texts)
         for row, text in enumerate(texts, start=1):
-            if isinstance(text, Mapping | Set):  # whose keys, or whose disorder, would be answered
+            if not isinstance(text, str) and isinstance(
+                text, Mapping | Set
+            ):  # whose keys, or whose disorder, would be answered
                 raise DataError(f"input {row} is a {type(text).__name__}; give a text, or a list of texts in order")
         try:
             return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)

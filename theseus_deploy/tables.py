@@ -205,11 +205,13 @@ def _read_parquet(path: Path) -> Table:
 
 def _names_in(files: Iterable[Path]) -> dict[str, tuple[str, ...]]:
     """Return the names of classes that a file says of its columns, of the first file that says any."""
-    import pyarrow.parquet
+    for file in files:
+        if _suffix(file) == "parquet":
+            import pyarrow.parquet
 
-    schemas = (pyarrow.parquet.read_schema(file) for file in files if _suffix(file) == "parquet")
-    found = next(filter(None, map(_classes, schemas)), {})
-    return {column: tuple(names) for column, names in found.items()}
+            if found := _classes(pyarrow.parquet.read_schema(file)):
+                return {column: tuple(names) for column, names in found.items()}
+    return {}
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:
