@@ -157,13 +157,15 @@ def main() -> None:
 
 
 def grid(task: str, bench: "Bench", arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Lay down what identifies each run of a task; `--init auto` is what it comes to."""
+    """Lay down what identifies each run of a task; a default that depends on the task is what it comes to."""
     for seed in arguments.seeds:
         for lr in arguments.lr:
             for name in arguments.arm:
                 arm = ARMS[name]
-                asked = {"init": bench.start(arm.config), "lr": lr, "seed": seed, "epochs": EPOCHS.get(task, 4.0)}
-                config = replace(arm.config, **asked)
+                config = replace(
+                    arm.config, init=bench.start(arm.config), dropout=arm.config.drops(bench.lesson.task.tags_words),
+                    lr=lr, seed=seed, epochs=EPOCHS.get(task, 4.0),
+                )  # fmt: skip
                 yield {
                     "task": task, "arm": name, "seed": seed, "lr": lr, **arm.to_json(), "config": config.to_json(),
                     "predecessor": bench.parent,
@@ -212,7 +214,7 @@ class Bench:
         checkpoint = open_checkpoint(str(folder))
         corpus = open_data(str(files), task=checkpoint.task)
         train, validation = corpus.for_training()
-        tokenizer = checkpoint.tokenizer(checkpoint.task.tags_words)
+        tokenizer = checkpoint.tokenizer(checkpoint.task)
         lesson = Lesson.prepare(train, validation, checkpoint.task, tokenizer, name)
         return cls(corpus, checkpoint, lesson)
 

@@ -124,14 +124,17 @@ class Arm:
 def choose(runs: Iterable[Mapping[str, Any]], task: str) -> dict[str, Arm]:
     """Take every arm of a task at the learning rate that is best on the validation rows, of those with the most seeds.
 
-    So a grid may be laid on one seed: the rate that it prefers is run on all seeds, and only then compared. Where
-    `--init auto` came to choose another start than in the first run of an arm, what starts so is an arm of its own.
+    So a grid may be laid on one seed: the rate that it prefers is run on all seeds, and only then compared. Where a
+    default that depends on the task came to another start or dropout than in the first run of an arm, what is trained
+    so is an arm of its own.
     """
     grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
-    first: dict[str, str] = {}
+    first: dict[str, list[str]] = {}
     for run in (run for run in runs if run["task"] == task):
-        init = run["config"]["init"]
-        name = run["arm"] if first.setdefault(run["arm"], init) == init else f"{run['arm']}, init {init}"
+        config = run["config"]
+        came_to = [f"init {config['init']}", "dropout" if config["dropout"] else "no dropout"]
+        usual = first.setdefault(run["arm"], came_to)
+        name = ", ".join([run["arm"], *(own for own, other in zip(came_to, usual, strict=True) if own != other)])
         grouped.setdefault(name, {}).setdefault(run["lr"], []).append(run)
     found, metric = {}, JUDGED_BY.get(task, "accuracy")
     for name, by_rate in grouped.items():

@@ -29,6 +29,7 @@ def run(
     validation: float = 0.5,
     task: str = "banking77",
     init: str = "bottom",
+    dropout: bool = False,
 ) -> dict[str, Any]:
     """Return a run that errs on so many rows, other ones for every seed."""
     wrong = np.random.default_rng(seed).permutation(ROWS)[:errors]
@@ -36,7 +37,8 @@ def run(
     labels[wrong] = 1 - labels[wrong]
     test = {"accuracy": 1 - errors / ROWS, "matthews": float(matthews_corrcoef(TRUTH, labels))}
     return {
-        "task": task, "arm": arm, "seed": seed, "lr": lr, "config": {"init": init}, "steps": 100,
+        "task": task, "arm": arm, "seed": seed, "lr": lr, "steps": 100,
+        "config": {"init": init, "dropout": dropout},
         "predictions": pack(labels), "test": test,
         "validation": dict.fromkeys(test, validation), "loyalty": {"label": 0.9, "probability": 0.8},
         "predecessor_test": dict.fromkeys(test, 0.9), "predecessor_validation": dict.fromkeys(test, 0.9), "machine": {},
@@ -89,12 +91,14 @@ def test_a_learning_rate_that_lacks_seeds_is_not_chosen() -> None:
     assert [one["lr"] for one in choose(runs, "banking77")[OURS].runs] == [1e-4, 1e-4]
 
 
-def test_runs_that_start_otherwise_are_another_arm_however_many_they_are() -> None:
+def test_runs_that_start_or_drop_otherwise_are_another_arm_however_many_they_are() -> None:
     runs = [run(OURS, 2, errors=10, init="last"), *(run(OURS, seed, errors=90, validation=0.9) for seed in (1, 2))]
+    runs.append(run(OURS, 3, errors=10, init="last", dropout=True))
     found = choose(runs, "banking77")
     assert {name: [one["seed"] for one in arm.runs] for name, arm in found.items()} == {
         OURS: [2],
         f"{OURS}, init bottom": [1, 2],
+        f"{OURS}, dropout": [3],
     }
 
 
