@@ -1,5 +1,6 @@
 """A training is as long as its plan, and goes on as if it had never stopped: property 13 of the paper's list."""
 
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -107,14 +108,32 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_other(lesson: Lesson
         assert torch.equal(weight, again.model.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
-def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("optimizer.pt", 100), ("model.safetensors", 100), ("trainer_state.json", 0), ("rng_state.pth", 0),
+     ("rng_state.pth", 3000)],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path: Path, name: str, left: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(lesson, tmp_path, crash_after=12)
     damaged = tmp_path / "out.partial" / "checkpoint-10" / name
-    damaged.write_bytes(damaged.read_bytes()[:100] if name != "trainer_state.json" else b"")
+    damaged.write_bytes(damaged.read_bytes()[:left])
     with pytest.raises(TrainingError, match=r"checkpoint-10 cannot be resumed from \(.+\); remove it to resume from"):
         run(lesson, tmp_path)
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_line(lesson: Lesson, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    whole = tmp_path / "out.partial" / "checkpoint-10"
+    room = (whole / "optimizer.pt").stat().st_size * 3 // 4  # enough for all else
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"could not be written to .+ free space and repeat .+ at step 10$"):
+            run(lesson, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(

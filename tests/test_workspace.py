@@ -48,6 +48,7 @@ def mark(workspace: Workspace) -> Path:
     """Leave something in the workspace that shows whether it was continued."""
     path = workspace.path / "checkpoint-10"
     path.mkdir()
+    (path / COMPLETE).touch()
     return path
 
 
@@ -149,8 +150,10 @@ def test_the_last_checkpoint_is_the_newest_that_is_whole(tmp_path: Path) -> None
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"x")
         if whole:
-            (folder / COMPLETE).touch()
+            (folder / COMPLETE).write_text("model.safetensors\n")
     assert workspace.last_checkpoint() == workspace.path / "checkpoint-200"
+    (workspace.path / "checkpoint-200" / "model.safetensors").unlink()
+    assert workspace.last_checkpoint() == workspace.path / "checkpoint-10"
 
 
 @pytest.mark.parametrize("lr", [5e-5, 1e-3])
@@ -197,6 +200,23 @@ def test_a_training_that_is_killed_while_it_is_removed_is_still_known(
     assert [path.name for path in begin(tmp_path / "out", lr=2e-4).path.iterdir()] == [REQUEST]
 
 
+def test_what_is_left_of_a_training_that_was_discarded_is_not_resumed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = begin(tmp_path / "out", lr=1e-4)
+    (mark(workspace) / "optimizer.pt").touch()
+
+    def killed(path: Path) -> None:
+        (path / "optimizer.pt").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path / "out", overwrite=True, lr=2e-4)
+    assert begin(tmp_path / "out", lr=1e-4).last_checkpoint() is None
+
+
 def test_a_finished_training_leaves_nothing(tmp_path: Path) -> None:
     workspace = begin(tmp_path / "out")
     mark(workspace)
@@ -224,15 +244,21 @@ def test_one_process_trains_in_a_workspace_and_the_next_waits_or_goes_elsewhere(
 
 
 def test_a_training_that_fails_leaves_what_can_be_resumed_and_no_empty_folder(tmp_path: Path) -> None:
-    def fail(after: Callable[[Workspace], object]) -> None:
+    def fail(after: Callable[[Workspace], object], error: BaseException) -> None:
         with Workspace.held(tmp_path / "out", {}, overwrite=False) as workspace:
             after(workspace)
-            raise TrainingError("the loss is nan")
+            raise error
 
-    for after, kept in ((str, False), (mark, True)):
-        with pytest.raises(TrainingError):
-            fail(after)
-        assert (tmp_path / "out.partial").exists() == kept
+    def half(workspace: Workspace) -> None:
+        (workspace.path / "checkpoint-10").mkdir()  # not whole
+        (workspace.path / "runs").mkdir()  # of a tracker
+
+    for after, kept in ((str, False), (half, False), (mark, True)):
+        for error in (TrainingError("the loss is nan"), KeyboardInterrupt()):
+            shutil.rmtree(tmp_path / "out.partial", ignore_errors=True)
+            with pytest.raises(type(error)):
+                fail(after, error)
+            assert (tmp_path / "out.partial").exists() == kept
 
 
 def test_what_belongs_to_an_unfinished_training_is_known(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from theseus_deploy.artifact import write_atomically
 from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson
@@ -135,6 +136,12 @@ class StageTrainer(Trainer):
         self.control.should_save |= found
         return found
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:  # what torch raises where a file cannot be written, in words that vary
+            raise OSError(str(error).partition("\n")[0]) from error
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
         folder = Path(output_dir or str(self.args.output_dir))
@@ -179,14 +186,13 @@ class Conductor(TrainerCallback):
     def __init__(self, trainer: StageTrainer, tracker: Tracker) -> None:
         self.trainer = trainer
         self.tracker = tracker
-        self.began = False  # what was saved is loaded by then
+        self.began = False  # what was saved, random states last, is loaded by then
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Start the bar where the run resumes, every process with a dropout of its own, and nothing that had ended."""
         del kwargs
         if rank := self.trainer.lesson.world.rank:
             torch.manual_seed(args.seed + 1_000_003 * rank)
-        self.began = True
         self.trainer.recall_best()
         self.tracker.advance(state.global_step)
         for callback in self.trainer.callback_handler.callbacks:
@@ -200,6 +206,11 @@ class Conductor(TrainerCallback):
         """Choose the order of the epoch, which accelerate forgets where processes resume in the midst of one."""
         del args, control, kwargs
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Remember that a step began."""
+        del args, state, control, kwargs
+        self.began = True
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Evaluate at the end and never before the model may be chosen; log whatever is saved."""
@@ -217,7 +228,8 @@ class Conductor(TrainerCallback):
         self.trainer.lesson.world.wait()
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            for path in folder.iterdir():
+            written = sorted(folder.iterdir())
+            for path in written:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-            (folder / COMPLETE).touch()
+            write_atomically(folder / COMPLETE, "".join(f"{path.name}\n" for path in written))

@@ -105,7 +105,7 @@ def train(
         if keep == "best" and (best := trainer.best_checkpoint):
             trainer._load_from_checkpoint(str(best))
     except Exception as error:
-        if resume and conductor and (not conductor.began or isinstance(error, UnpicklingError)):
+        if resume and conductor and not conductor.began:
             raise _as_damage(error, resume, workspace) from error
         raise _as_training_error(error, workspace) from error
     stopped = trainer.state.global_step
@@ -246,7 +246,7 @@ def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
 
     if isinstance(error, SafetensorError):
         error = as_disk_error(error)
-    if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
+    if isinstance(error, OSError):
         kept = workspace.last_checkpoint()
         return TrainingError(
             f"a checkpoint could not be written to {workspace.path} ({error}); free space and repeat the command"

@@ -17,7 +17,7 @@ SUFFIX = ".partial"
 REQUEST = "request.json"
 LOG = "log.jsonl"  # a line for each time that something was logged
 RUNS = "runs"  # where trackers of transformers.Trainer write
-COMPLETE = "complete"  # written into a checkpoint once everything else in it is on the disk
+COMPLETE = "complete"  # names what else is in a checkpoint, once that is on the disk
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Workspace:
                     until_done.enter_context(_alone(workspace.path))
             try:
                 yield workspace
-            except Exception:
-                if world.first and {item.name for item in workspace.path.glob("*")} == {REQUEST}:
+            except BaseException:  # an interrupt too
+                if world.first and workspace.last_checkpoint() is None:
                     workspace.close()
                 raise
 
@@ -107,9 +107,17 @@ class Workspace:
         return Artifact.exists(out) and _beside(out).is_dir()
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that was written whole."""
-        found = [path.parent for path in self.path.glob(f"checkpoint-*/{COMPLETE}")]
-        return max(found, key=step_of, default=None)
+        """Return the newest checkpoint that was written whole, and still is."""
+        return next(iter(self._whole()), None)
+
+    def _whole(self) -> list[Path]:
+        """Return the checkpoints that hold all that was written, the newest first."""
+        found = [
+            mark.parent
+            for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")
+            if all((mark.parent / name).exists() for name in mark.read_text("utf-8", "replace").splitlines())
+        ]
+        return sorted(found, key=step_of, reverse=True)
 
     def hand_over(self, folder: Path) -> None:
         """Copy what was logged to the folder of the result."""
@@ -119,7 +127,12 @@ class Workspace:
             shutil.copytree(runs, folder / RUNS)
 
     def close(self) -> None:
-        """Remove the folder; what was asked goes last, so that one killed meanwhile is still known to be ours."""
+        """Remove the folder; what was asked goes last, so that one killed meanwhile is still known to be ours.
+
+        Marks go first, the newest before those that its checkpoint relies on: what is left of it is never resumed from.
+        """
+        for checkpoint in self._whole():
+            (checkpoint / COMPLETE).unlink()
         for item in self.path.iterdir():
             if item.is_dir() and not item.is_symlink():
                 shutil.rmtree(item)
