@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import make_tokenizer
 from tests.rows import WORDS, Write, jsonl, refuse, rows_in, tagged, task_of
 from theseus_deploy import data
-from theseus_deploy.data import Corpus, open_data
+from theseus_deploy.data import Corpus, note_repeats, open_data
 from theseus_deploy.errors import DataError
+from theseus_deploy.progress import Silent
 from theseus_deploy.splits import Split
 from theseus_deploy.tables import Tables
 from theseus_deploy.tasks import Label, Task
@@ -139,6 +140,23 @@ def test_a_rare_class_is_learned_rather_than_held_out(labels: str) -> None:
     assert len(validation) == max(2, round(len(labels) / 10))
 
 
+@pytest.mark.parametrize("twice", [5, 6])
+def test_that_texts_are_learned_from_and_judged_on_is_said(twice: int) -> None:
+    heard: list[str] = []
+
+    class Listener(Silent):
+        def say(self, message: str) -> None:
+            heard.append(message)
+
+    train = Split("train", [(str(row),) for row in range(twice)], ["a"] * twice)
+    validation = Split("validation", [(str(row),) for row in range(100)], ["a"] * 100)
+    note_repeats(train, validation, Listener())
+    line = (
+        "6 of 100 validation rows are texts that are trained on too, so their score says too much; leave each text in"
+    )
+    assert [message.startswith(line) for message in heard] == [True] * (twice == 6)
+
+
 def test_numbers_are_held_out_at_random() -> None:
     labels = ["0.0"] * 300 + [f"0.{row:03}1" for row in range(700)]
     _, validation = labelled(*labels).for_training()
@@ -180,6 +198,9 @@ def test_numbers_stand_for_labels_or_are_labels_in_all_splits_alike(write: Write
     write("text,label", "a,3", "b,1", "c,2", name="d/train.csv")
     splits = open_data(str(tmp_path / "d"), task=task).splits
     assert task.encode(splits["validation"].labels, "d") == [0, 1]
+    write("text,label", "f,0", "g,1", name="d/test.csv")
+    with pytest.raises(DataError, match=r"row 1: label '0' is not one the model knows \(1, 2, 3\)"):
+        task.encode(open_data(str(tmp_path / "d"), task=task).splits["test"].labels, "d")
 
 
 @pytest.mark.parametrize(("label", "count"), [("a", 1), ("c,a", 2)])

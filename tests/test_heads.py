@@ -147,7 +147,7 @@ def test_logits_of_words_are_those_at_their_first_tokens_and_zeros_behind_the_cu
     checkpoint = open_checkpoint(str(folder))
     task = replace(checkpoint.task, max_length=6)
     split = open_data(str(data), task=task).splits["validation"]
-    tokenizer = checkpoint.tokenizer(words=True)
+    tokenizer = checkpoint.tokenizer(task)
     rows = tokenise(split, task, tokenizer, "")
     model = checkpoint.trained().eval()
     logits = predict(model, rows, tokenizer, torch.device("cpu"))

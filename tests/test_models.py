@@ -102,7 +102,13 @@ def test_labels_that_are_numbers_are_names(folder: Path) -> None:
     task = configure(folder, id2label={"0": 1, "1": 2}).task
     assert task.labels == ("1", "2")
     assert task.encode(["1", "2", "1"], "here") == [0, 1, 0]
-    unnamed = configure(folder, id2label={"0": "a", "1": None})
+    counted = configure(folder, id2label={"1": "a", "2": "b"})
+    assert "numbers its labels 1, 2 (id2label of its config.json), and outputs are counted from 0" in refuse(
+        lambda: counted.task
+    )
+    alone = configure(folder, id2label={"0": "toxic"}, problem_type="multi_label_classification")
+    assert "has one label (toxic) and is no regression; give a model with two" in refuse(lambda: alone.task)
+    unnamed = configure(folder, id2label={"0": "a", "1": None}, problem_type=None)
     assert "has a label without a name (null in id2label of its config.json); name it" in refuse(lambda: unnamed.task)
 
 

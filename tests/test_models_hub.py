@@ -10,6 +10,8 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.artifacts import manifest
 from tests.checkpoints import MOODS, refuse
@@ -83,6 +85,32 @@ class ModelHub(Hub):
     do_HEAD = do_GET  # noqa: N815
 
 
+def fetch(code: str, home: Path) -> str:
+    """Run code in a process whose Hub is on this machine; return what it prints."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
+                    "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "-c", f"from theseus_deploy.models import open_checkpoint; {code}"],
+            env={**os.environ, **settings}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        server.shutdown()
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_a_model_that_has_old_weights_alone_comes_with_them_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(make_bert(), make_tokenizer(), tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    monkeypatch.setitem(Hub.data_sets, "owner/old", {path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    code = "print(open_checkpoint('owner/old').trained().num_parameters())"
+    assert fetch(code, tmp_path / "home") == str(make_bert().num_parameters())
+
+
 def test_a_checkpoint_of_ours_comes_whole_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Artifact.writing(tmp_path / "out") as draft:
         save_checkpoint(make_bert(labels=3), make_tokenizer(), draft.path)
@@ -93,15 +121,5 @@ def test_a_checkpoint_of_ours_comes_whole_from_the_hub(tmp_path: Path, monkeypat
     out = tmp_path / "out"
     files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
     monkeypatch.setitem(Hub.data_sets, "owner/model", {**files, ".gitattributes": b"x", "pytorch_model.bin": b"y"})
-    with ThreadingHTTPServer(("127.0.0.1", 0), ModelHub) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        settings = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
-                    "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
-        code = "from theseus_deploy.models import open_checkpoint; print(open_checkpoint('owner/model').path)"
-        ran = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=False
-        )
-        server.shutdown()
-    assert ran.returncode == 0, ran.stderr
-    found = Path(ran.stdout.strip())
+    found = Path(fetch("print(open_checkpoint('owner/model').path)", tmp_path / "home"))
     assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == files.keys()

@@ -1,14 +1,15 @@
 """A tokenizer is the model's own and fast, or refused; what is written is read by transformers 4 too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, BertJapaneseTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertJapaneseTokenizer
 
-from tests.checkpoints import configure, refuse
-from tests.conftest import BAD, GOOD, SPECIAL
+from tests.checkpoints import MOODS, Save, configure, refuse
+from tests.conftest import BAD, GOOD, SPECIAL, make_bert
 from tests.families import save_tokenizer_of
 from theseus_deploy.models import open_checkpoint, write_tokenizer
 
@@ -65,6 +66,20 @@ def test_the_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     assert refuse(checkpoint.tokenizer) == (
         f"{folder} has a tokenizer of 29 tokens, and the model knows 20; add the tokenizer that it was trained with"
     )
+
+
+def test_a_pair_that_the_model_cannot_tell_apart_is_refused_with_a_remedy_that_helps(save_model: Save) -> None:
+    config = BertConfig.from_dict({**make_bert().config.to_dict(), "type_vocab_size": 1})
+    folder = save_model(BertForSequenceClassification(config))
+    checkpoint = open_checkpoint(str(folder))
+    assert checkpoint.tokenizer(MOODS)
+    pair = replace(MOODS, text=("one", "other"))
+    message = refuse(lambda: checkpoint.tokenizer(pair))
+    assert message.startswith(f"{folder} has a type_vocab_size of 1, and its tokenizer marks the second text of a pair")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_input_names": ["input_ids", "attention_mask"]}))
+    encoded = checkpoint.tokenizer(pair)("good", "bad", return_tensors="pt")
+    assert checkpoint.trained()(**encoded).logits.shape == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["camembert", "modernbert"])

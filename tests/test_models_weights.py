@@ -1,6 +1,7 @@
 """Weights are those of the folder, but for a head that is asked for anew: nothing else is ever made up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,28 @@ def test_the_head_of_another_task_is_no_head(save_model: Save) -> None:
     assert message.endswith("run `theseus finetune`")
 
 
-def test_a_head_of_another_shape_than_the_config_has_is_no_head(folder: Path) -> None:
+def test_a_head_of_another_shape_than_the_config_has_is_not_sent_to_finetune(folder: Path) -> None:
     checkpoint = configure(folder, id2label={"0": "a", "1": "b", "2": "c"})
-    assert "has no trained weights for classifier.bias, classifier.weight;" in refuse(checkpoint.trained)
+    assert refuse(checkpoint.trained) == (
+        f"{folder} has a classifier.bias of 2 outputs, and its config.json says 3; name as many labels in its id2label"
+    )
+    assert checkpoint.fresh(replace(MOODS, labels=("a", "b", "c", "d")), 1).num_labels == 4
+
+
+@pytest.mark.parametrize("work", [Checkpoint.trained, lambda checkpoint: checkpoint.fresh(MOODS, 1)])
+def test_weights_of_layers_that_the_config_has_no_place_for_are_not_dropped(
+    folder: Path, work: Callable[[Checkpoint], object]
+) -> None:
+    weights = load_file(folder / "model.safetensors")
+    relative = "bert.encoder.layer.1.attention.self.distance_embedding.weight"
+    save_file({**weights, relative: torch.zeros(3, 4)}, folder / "model.safetensors")
+    reason = f"has weights that its config.json leaves no place for ({relative}); correct what that says of the layers"
+    assert reason in refuse(lambda: work(open_checkpoint(str(folder))))
+    known = {"bert.embeddings.position_ids": torch.zeros(1), "cls.predictions.bias": torch.zeros(2)}
+    save_file({**weights, **known}, folder / "model.safetensors")
+    work(open_checkpoint(str(folder)))
+    shorter = configure(folder, num_hidden_layers=2)
+    assert "leaves no place for (bert.encoder.layer.2." in refuse(lambda: work(shorter))
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_family_is_compressed_into_a_folder_that_anybody_loads(
     assert loaded.num_parameters() == made.manifest.parameters
 
     checkpoint = open_checkpoint(str(made.path))
-    task, tokenizer = checkpoint.task, checkpoint.tokenizer(words=kind == "tokens")
+    task, tokenizer = checkpoint.task, checkpoint.tokenizer(checkpoint.task)
     rows = tokenise(open_data(str(data), task=task).splits["validation"], task, tokenizer, "")
     logits = predict(loaded, rows, tokenizer, torch.device("cpu"))
     assert task.score(logits, list(rows["reference"])) == made.manifest.scores["validation"]

@@ -188,7 +188,8 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
 def test_a_file_that_is_not_utf8_is_refused_at_its_byte(write: Write, name: str) -> None:
     message = refuse(write(name, b"x" * 100_000 + b"\xe9t\xe9\n"))
-    assert "is not UTF-8 (byte 100000); convert it with `iconv -t utf-8`" in message
+    assert "is not UTF-8 (byte 100000); convert it, for instance with `iconv -f windows-1252 -t utf-8`" in message
+    assert "with `iconv -f utf-16 -t utf-8`" in refuse(write(name, "text,label\ncafé,x\n".encode("utf-16")))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
@@ -215,6 +216,23 @@ def test_a_folder_is_read_by_its_split_names(write: Write) -> None:
         (folder / "dev.jsonl").rename(folder / f"{alias}.jsonl")
         assert read_tables(str(folder)).splits["validation"]["text"] == ["b"]
         (folder / f"{alias}.jsonl").rename(folder / "dev.jsonl")
+
+
+def test_splits_are_known_in_any_case_and_one_that_is_not_read_is_no_secret(write: Write) -> None:
+    write("a/train.csv", "text,label\na,x\n")
+    write("a/train.py", "print()")
+    folder = Path(write("a/Test.CSV", "text,label\nc,z\n")).parent
+    assert read_tables(str(folder)).splits["test"]["text"] == ["c"]
+    for name in ("dev.json", "valid.csv.gz", "Validation.txt"):
+        write(f"a/{name}", "x")
+        assert refuse(str(folder)) == (
+            f"{folder / name} is of a kind that is not read; "
+            "convert it to one of: csv, tsv, jsonl, parquet, or move it away"
+        )
+        (folder / name).unlink()
+    write("a/dev.csv", "text,label\nb,y\n")
+    write("a/dev.json", "x")  # what it was made from
+    assert set(read_tables(str(folder)).splits) == {"train", "validation", "test"}
 
 
 @pytest.mark.parametrize(("one", "other"), [("train.csv", "train.tsv"), ("validation.csv", "dev.csv")])

@@ -35,6 +35,15 @@ def test_an_unknown_label_is_refused_where_it_stands() -> None:
         tokenise(split, PAIR, make_tokenizer(), "ref")
 
 
+def test_a_name_is_unknown_to_a_model_whose_labels_have_none() -> None:
+    unnamed = Task("single-label", ("LABEL_0", "LABEL_1"), ("a", "b"), "answer")
+    assert tokenise(Split("test", [("a", "b")], ["1"]), unnamed, make_tokenizer(), "ref")["labels"] == [1]
+    with pytest.raises(
+        DataError, match=r"write the labels' names into id2label of its config\.json, or numbers below 2"
+    ):
+        tokenise(Split("test", [("a", "b")], ["yes"]), unnamed, make_tokenizer(), "ref")
+
+
 def test_words_and_tags_become_what_a_model_takes(tmp_path: Path) -> None:
     task, rows = rows_in(tagged(tmp_path / "a.jsonl", *WORDS))
     assert task == Task("tokens", ("O", "B-what", "I-what", "B-who", "I-who"), ("tokens",), "ner_tags", 16)

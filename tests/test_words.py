@@ -47,7 +47,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tokenizer(folder: Path):
-    return open_checkpoint(str(folder)).tokenizer(words=True)
+    return open_checkpoint(str(folder)).tokenizer(TASK)
 
 
 @pytest.fixture(params=["right", "left"])

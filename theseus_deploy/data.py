@@ -11,12 +11,14 @@ from functools import cached_property
 
 from theseus_deploy.errors import DataError
 from theseus_deploy.labels import Label, are_fractions, divided
+from theseus_deploy.progress import Progress
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
 from theseus_deploy.tables import read_tables
 from theseus_deploy.tasks import Task
 
 WHOLE = re.compile(r"-?\d+(\.0)?")  # a number that pandas may have written as a fraction
 HELD_OUT = 0.1  # the share of train that stands in for a validation split that is not there
+MANY_REPEATS = 0.05  # of the validation rows
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,16 @@ class Corpus:
             order.sort(key=_places(names, order).__getitem__)
         kept = len(train) - max(2, round(len(train) * HELD_OUT))
         return train.take(sorted(order[:kept]), "train"), train.take(sorted(order[kept:]), "validation")
+
+
+def note_repeats(train: Split, validation: Split, progress: Progress) -> None:
+    """Say so where a good part of what is judged on is learned from too."""
+    learned = set(train.texts)
+    if (twice := sum(text in learned for text in validation.texts)) > MANY_REPEATS * len(validation):
+        progress.say(
+            f"{twice} of {len(validation)} validation rows are texts that are trained on too, so their score says too "
+            "much; leave each text in one split"
+        )
 
 
 def _places(labels: list[str], order: list[int]) -> dict[int, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
-from theseus_deploy.data import open_data
+from theseus_deploy.data import note_repeats, open_data
 from theseus_deploy.distributed import World
 from theseus_deploy.execution import torch_device, torch_threads
 from theseus_deploy.models import open_checkpoint
@@ -75,10 +75,11 @@ def finetune_checkpoint(
     from theseus_deploy.training import Plan, check_request, publish
 
     check_request(config, checkpoint.config.model_type)
+    note_repeats(train, validation, progress)
     plan = Plan.of(config, len(train), world)
     device = torch_device(config.device)
     world.join(device)
-    tokenizer = checkpoint.tokenizer(task.tags_words)
+    tokenizer = checkpoint.tokenizer(task)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     held = Workspace.held(out, request, overwrite or reuse, world, progress)
     with torch_threads(config.threads), held as workspace:

@@ -152,16 +152,22 @@ def floats(labels: Sequence[str], values: Sequence[Label], where: str) -> list[f
 
 
 def _index_of(labels: Sequence[str], values: Iterable[str]) -> dict[str, int]:
-    """Map each label to its index; where the values are no names, its number stands for it."""
+    """Map each label to its index; where the values are no names, and no name is a number, its number stands for it."""
     index = {name: position for position, name in enumerate(labels)}
     digits = {str(position): position for position in range(len(labels))}
     distinct = set(values)
-    return digits if not index.keys() >= distinct and digits.keys() >= distinct else index
+    return digits if digits.keys().isdisjoint(index) and digits.keys() >= distinct else index
 
 
 def _unknown(labels: Sequence[str], value: str, row: int, where: str) -> DataError:
     known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    unnamed = all(name == f"LABEL_{place}" for place, name in enumerate(labels))
+    remedy = (
+        f"write the labels' names into id2label of its config.json, or numbers below {len(labels)} into the file"
+        if unnamed
+        else "correct the file"
+    )
     return DataError(
         f"{where}, row {row}: label {value!r} is not one the model knows ({known}); "
-        "correct the file, or name another column with --label"
+        f"{remedy}, or name another column with --label"
     )

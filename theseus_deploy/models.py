@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_LENGTH = 128
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+OLD_WEIGHTS = "pytorch_model*.bin"  # fetched where there are no others
 # These families count positions from behind the padding token's id: roberta-base has 514, and takes 512 tokens.
 OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet",
                     "data2vec-text", "ibert", "longformer", "luke")  # fmt: skip
@@ -29,6 +31,8 @@ OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-rober
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust ends the message of an I/O error
 # Names of weights in a model whose modules are still being replaced: ours, and the original BERT-of-Theseus'.
 ASSEMBLED = (".predecessor.", ".successor.", ".scc_layer.")
+LAYER = re.compile(r"(^|\.)layers?\.\d+\.")  # in the name of a weight that belongs to one of a stack
+BUFFERS = ("position_ids", "inv_freq")  # of older checkpoints, which a model computes by itself
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,22 @@ class Checkpoint:
         if self.artifact:
             return self.artifact.manifest.task
         kind = self._kind()
-        names = [] if kind == "regression" else [name for _, name in sorted((self.config.id2label or {}).items())]
-        if None in names:
+        names: Mapping[Any, Any] = {} if kind == "regression" else self.config.id2label or {}
+        if None in names.values():
             raise ModelError(f"{self.ref} has a label without a name (null in id2label of its config.json); name it")
-        labels = tuple(map(str, names))  # some are numbers, such as the stars of a review
+        if sorted(names) != list(range(len(names))):
+            raise ModelError(
+                f"{self.ref} numbers its labels {', '.join(map(str, sorted(names)))} (id2label of its config.json), "
+                "and outputs are counted from 0; correct it"
+            )
+        if kind != "regression" and len(names) < 2:
+            raise ModelError(
+                f"{self.ref} has one label ({', '.join(map(str, names.values()))}) and is no regression; give a model "
+                "with two, yes and no for instance"
+            )
+        labels = tuple(
+            str(names[place]) for place in range(len(names))
+        )  # some are numbers, such as the stars of a review
         return Task(kind, labels, (), "", self.longest(None))
 
     def _kind(self) -> str:
@@ -125,14 +141,15 @@ class Checkpoint:
             return self.artifact.manifest.task.max_length
         return asked or int(min(limit, DEFAULT_MAX_LENGTH))
 
-    def tokenizer(self, words: bool = False) -> "PreTrainedTokenizerBase":
-        """Load the fast tokenizer; with `words`, one that takes every word of a list as if a space led it.
+    def tokenizer(self, task: Task | None = None) -> "PreTrainedTokenizerBase":
+        """Load the fast tokenizer; for a task that tags words, one that takes each of a list as if a space led it.
 
         Raises:
             ModelError: there is none, only a slow one, which production could not run, or another model's.
         """
         from transformers import AutoTokenizer
 
+        words = task is not None and task.tags_words
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.path, **({"add_prefix_space": True} if words else {}))
         except Exception as error:  # as above
@@ -153,6 +170,12 @@ class Checkpoint:
             )
         if words and hasattr(split := tokenizer.backend_tokenizer.pre_tokenizer, "add_prefix_space"):
             split.add_prefix_space = True  # a tokenizer of no class of its own (ModernBERT's) does not take the keyword
+        segments = getattr(self.config, "type_vocab_size", 0)
+        if segments and task and len(task.text) > 1 and max(tokenizer("a", "b").get("token_type_ids", [0])) >= segments:
+            raise ModelError(
+                f"{self.ref} has a type_vocab_size of {segments}, and its tokenizer marks the second text of a pair; "
+                'take "token_type_ids" out of model_input_names in its tokenizer_config.json'
+            )
         return tokenizer
 
     def fresh(self, task: Task, seed: int) -> "PreTrainedModel":
@@ -164,7 +187,7 @@ class Checkpoint:
         from transformers import set_seed
 
         set_seed(seed)
-        model, _ = self._load(
+        model, *_ = self._load(
             task.facts.head, num_labels=task.outputs, problem_type=task.facts.problem_type, **_label_names(task)
         )
         return model
@@ -186,7 +209,13 @@ class Checkpoint:
         self._trained(device_map="meta")
 
     def _trained(self, **how: Any) -> "PreTrainedModel":
-        model, missing = self._load(self.task.facts.head, **how)
+        model, missing, reshaped = self._load(self.task.facts.head, **how)
+        if reshaped:
+            name, (saved, expected) = min(reshaped.items())
+            raise ModelError(
+                f"{self.ref} has a {name} of {saved[0]} outputs, and its config.json says {expected[0]}; name as many "
+                "labels in its id2label"
+            )
         if missing:
             raise ModelError(
                 f"{self.ref} has no trained weights for {_first(missing)}; a predecessor must be fine-tuned on the "
@@ -194,7 +223,10 @@ class Checkpoint:
             )
         return model
 
-    def _load(self, head: str, **changes: Any) -> tuple["PreTrainedModel", set[str]]:
+    def _load(
+        self, head: str, **changes: Any
+    ) -> tuple["PreTrainedModel", set[str], dict[str, tuple[Sequence[int], Sequence[int]]]]:
+        """Load a model; return it with the head's weights that are missing, and the shapes of those of another one."""
         import torch
         import transformers
         from safetensors import SafetensorError
@@ -215,16 +247,24 @@ class Checkpoint:
                 f"{self.ref} is a model whose modules are still being replaced (it holds {_first(half)}); finish its "
                 "schedule with `theseus compress`, and give the successor that it writes"
             )
-        missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+        missing = set(report["missing_keys"])
+        reshaped = {name: shapes for name, *shapes in report["mismatched_keys"]}
         encoder = {
-            name for name in missing if name.startswith(model.base_model_prefix + ".") and ".pooler." not in name
+            name
+            for name in missing | reshaped.keys()
+            if name.startswith(model.base_model_prefix + ".") and ".pooler." not in name
         }
         if encoder:
             raise ModelError(
                 f"{self.ref} has no weights, or none of the shape in its config.json, for {_first(encoder)}; "
                 "fetch or train it again"
             )
-        return model, missing
+        if lost := {n for n in report["unexpected_keys"] if LAYER.search(n) and not n.endswith(BUFFERS)}:
+            raise ModelError(
+                f"{self.ref} has weights that its config.json leaves no place for ({_first(lost)}); correct what that "
+                "says of the layers, such as num_hidden_layers or position_embedding_type"
+            )
+        return model, missing, reshaped
 
 
 def open_checkpoint(ref: str) -> Checkpoint:
@@ -351,6 +391,8 @@ def _download(ref: str) -> Path:
 
     try:
         path = Path(snapshot_download(ref, allow_patterns=HUB_FILES))
+        if not any(path.glob("*.safetensors")):
+            path = Path(snapshot_download(ref, allow_patterns=[*HUB_FILES, OLD_WEIGHTS]))
         files = Artifact.open(path).files if Artifact.exists(path) else {}
         if any(not (path / name).is_file() for name in files):  # a checkpoint of ours is checked file by file
             path = Path(snapshot_download(ref, allow_patterns=[MANIFEST, *files]))

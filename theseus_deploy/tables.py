@@ -1,5 +1,6 @@
 """Read tables of text out of what people keep them in: csv, tsv, jsonl, parquet, a folder of splits, the Hub."""
 
+import codecs
 import csv
 import io
 import json
@@ -30,6 +31,7 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
     "test": ("test", "eval"),
 }
+UNREAD = ("json", "txt", "xlsx", "xls", "arrow", "gz", "zip")  # may well hold data, which is not passed over silently
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:.+)?")  # `csv` alone would make datasets read the working directory
 HUB_SECONDS = 10.0
 JSON_TYPES = (bool, int, float, list, dict)
@@ -83,9 +85,16 @@ def read_tables(ref: str) -> Tables:
 
 def _find_splits(folder: Path) -> dict[str, Path]:
     files = {}
+    named: dict[str, list[Path]] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        named.setdefault(path.name.lower().partition(".")[0], []).append(path)
     for split, names in SPLIT_NAMES.items():
-        paths = [folder / f"{name}.{suffix}" for name in names for suffix in READERS]
-        found = [path for path in paths if path.is_file()]
+        paths = [path for name in names for path in named.get(name, [])]
+        found = [path for path in paths if path.suffixes == [path.suffix] and _suffix(path) in READERS]
+        if not found and (other := next((path for path in paths if _suffix(path) in UNREAD), None)):
+            raise DataError(
+                f"{other} is of a kind that is not read; convert it to one of: {', '.join(READERS)}, or move it away"
+            )
         if len(found) > 1:
             raise DataError(
                 f"{folder} holds {found[0].name} and {found[1].name}, both of the {split} split; keep one file a split"
@@ -107,7 +116,11 @@ def _read_file(path: Path) -> Table:
     try:
         return reader(path)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it with `iconv -t utf-8`") from error
+        marked = path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        raise DataError(
+            f"{path} is not UTF-8 (byte {error.start}); convert it, for instance with "
+            f"`iconv -f {'utf-16' if marked else 'windows-1252'} -t utf-8`"
+        ) from error
     except (
         ValueError,
         OSError,

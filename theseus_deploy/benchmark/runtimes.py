@@ -61,8 +61,9 @@ class TorchSession:
         self._device = torch_device(device)
         model: Any = checkpoint.trained()
         self._model = model.eval().to(self._device, torch.bfloat16 if precision == BF16 else None)
-        self._words = checkpoint.task.tags_words
-        self._tokenizer = checkpoint.tokenizer(words=self._words)
+        task = checkpoint.task
+        self._words = task.tags_words
+        self._tokenizer = checkpoint.tokenizer(task)
         self._max_length = max_length
         self.parameters: int | None = sum(weight.numel() for weight in self._model.parameters())
 

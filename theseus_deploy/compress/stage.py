@@ -11,7 +11,7 @@ from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.compress.start import choose_start
 from theseus_deploy.configs import CompressConfig, Thaw
-from theseus_deploy.data import open_data
+from theseus_deploy.data import note_repeats, open_data
 from theseus_deploy.distributed import World
 from theseus_deploy.execution import torch_device, torch_threads
 from theseus_deploy.models import open_checkpoint
@@ -116,11 +116,12 @@ def compress_checkpoint(
     from theseus_deploy.training import Plan, check_request, publish
 
     check_request(config, checkpoint.config.model_type)
+    note_repeats(train, validation, progress)
     plan = Plan.of(config, len(train), world)
     schedule_of(config, plan)
     device = torch_device(config.device)
     world.join(device)
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task)
     lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
     held = Workspace.held(out, request, overwrite or reuse, world, progress)
     with torch_threads(config.threads), held as workspace:

@@ -130,7 +130,7 @@ def export_checkpoint(
         return kept
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], task)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task.tags_words)
+    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task)
     if checkpoint.artifact is None and config.max_length is None:
         progress.say(f"inputs are cut at {task.max_length} tokens, for {ref} does not say where: see --max-length")
     with Artifact.writing(out, overwrite or reuse) as draft:
