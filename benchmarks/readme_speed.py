@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from theseus_deploy.benchmark.views.numbers import milliseconds
+from theseus_deploy.machine import Machine
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -25,11 +26,12 @@ def compress_speed() -> str:
     for ratio in report["peak memory"]:
         cell = _estimate(ratio["phases"]["curriculum"])
         lines.append(f"| peak memory, {ratio['ratio']} | | {cell} | {ratio['limit']} |")
-    settings, machine = report["settings"], report["machine"]
+    settings, official = report["settings"], report["arms"][0]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
         f"\n\n{report['rounds']} rounds of a training on {settings['rows']} rows, batch {settings['batch']}, "
-        f"{settings['threads']} threads, on {machine['cpu']} ({machine['cores']} cores), one process an arm, "
-        "interleaved. From "
+        f"{settings['threads']} threads, on {machine.said}, one process an arm, "
+        f"interleaved; `{official['arm']}` was timed at {len(official['steps'])} of its steps. From "
         "[`benchmarks/results/compress_speed.json`](benchmarks/results/compress_speed.json), made by "
         "`python benchmarks/compress_speed.py --data mrpc/`."
     )
@@ -43,10 +45,10 @@ def cold_start() -> str:
         seconds, peak = one["seconds"], one["peak_rss_bytes"]["median"] / 1e6
         low, high = seconds["spread"]
         lines.append(f"| {one['name']} | {seconds['median']:.2f} [{low:.2f}, {high:.2f}] | {peak:.0f} |")
-    machine = report["machine"]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
-        f"\n\n{report['model']}, {report['rounds']} rounds in random order, on {machine['cpu']} ({machine['cores']} "
-        "cores); the pipeline reads the checkpoint that the bundle was made from. From "
+        f"\n\n{report['model']}, {report['rounds']} rounds in random order, on {machine.said}"
+        "; the pipeline reads the checkpoint that the bundle was made from. From "
         "[`benchmarks/results/cold_start.json`](benchmarks/results/cold_start.json), made by "
         "`python benchmarks/cold_start.py`."
     )
@@ -74,11 +76,11 @@ def plan_validation() -> str:
             f"{milliseconds(planned['p99'])} [{low}, {high}] | {milliseconds(cell['planned_bare']['p99'])} | "
             f"{' | '.join(errors)} |"
         )
-    machine = report["machine"]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
         f"\n\nOne server of {report['model']}, one thread, on {report['data']}; up to {report['passes']} passes of "
         f"{report['seconds_a_pass']:g} s a row, without those in which other processes took over "
-        f"{report['most_others']:.0%} of a core, on {machine['cpu']} ({machine['cores']} cores). The plan is from the "
+        f"{report['most_others']:.0%} of a core, on {machine.said}. The plan is from the "
         f"times of all passes, with `--overhead-ms` {report['overhead_seconds'] * 1e3:.2f} and `--network-ms` "
         f"{report['network_seconds'] * 1e3:.2f}; the errors, median [least, most], are those of a simulation of the "
         "arrivals of a pass in the times that were taken at its start. Busy is the share of time in which the server "
@@ -99,10 +101,10 @@ def int8_speed() -> str:
             for shape in one["shapes"]
         ]
         lines.append(f"| {one['name']} | {' | '.join(cells)} |")
-    machine = report["machine"]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
         f"\n\n{report['model']}; medians and their ratios to the first line's, with 95 % intervals, at so many inputs "
-        f"of so many tokens; {report['threads']} threads on {machine['cpu']} ({machine['cores']} cores), one process a "
+        f"of so many tokens; {report['threads']} threads on {machine.said}, one process a "
         "candidate, interleaved. From "
         "[`results/int8_speed.json`](results/int8_speed.json), made by "
         "`python benchmarks/int8_speed.py FOLDER`."
@@ -119,10 +121,10 @@ def export_cost() -> str:
         f"{one['memory_in_models']:.1f} | < {goals['memory_in_models']:g} |"
         for one in report["exports"]
     ]
-    machine = report["machine"]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
         f"\n\n{report['model']} ({report['model_bytes'] / 1e6:.0f} MB); memory beyond what the imports take; "
-        f"{report['threads']} threads on {machine['cpu']} ({machine['cores']} cores). From "
+        f"{report['threads']} threads on {machine.said}. From "
         "[`results/export_cost.json`](results/export_cost.json), made by `python benchmarks/export_cost.py`."
     )
 
@@ -143,14 +145,14 @@ def gate_power() -> str:
             f"| {kinds[one['kind']]} | {one['machine']} | {one['comparisons']} | {counts} | "
             f"{100 * one['rate']:.1f} % [{low}, {high}] | {goal} |"
         )
-    machine, config = report["machine"], report["config"]
+    machine, config = Machine.from_json(report["machine"]), report["config"]
     seconds = np.median([one["seconds"] for one in report["comparisons"]])
     layers = report["layers"]
     return "\n".join(lines) + (
         f"\n\nEach a benchmark of its own, all processes new, {config['threads']} thread, at most "
         f"{config['max_seconds']:.0f} s of timing (median of the whole: {seconds:.1f} s): a bundle of "
-        f"{layers['baseline']} layers against itself, and one of {layers['slower']} against it, on {machine['cpu']} "
-        f"({machine['cores']} cores), without and with a second process that works in bursts. Intervals are Wilson's. "
+        f"{layers['baseline']} layers against itself, and one of {layers['slower']} against it, on {machine.said}"
+        ", without and with a second process that works in bursts. Intervals are Wilson's. "
         "From [`benchmarks/results/gate_power.json`](benchmarks/results/gate_power.json), made by "
         "`python benchmarks/gate_power.py`."
     )
@@ -169,10 +171,10 @@ def second_harness() -> str:
             f"| {one['name']} | {one['theseus']:.3f} [{low:.3f}, {high:.3f}] | {one['scripts']:.3f} | "
             f"{100 * one['difference']:+.1f} % |"
         )
-    machine = report["machine"]
+    machine = Machine.from_json(report["machine"])
     return "\n".join(lines) + (
         f"\n\n{report['model']}, one input of {report['data']} at a time; {report['config']['threads']} threads on "
-        f"{machine['cpu']} ({machine['cores']} cores). From [`results/second_harness.json`]"
+        f"{machine.said}. From [`results/second_harness.json`]"
         "(results/second_harness.json), made by `python benchmarks/second_harness.py`."
     )
 
@@ -242,10 +244,11 @@ def _over_bf16(candidates: list[dict[str, Any]]) -> float:
 
 
 def _where(report: dict[str, Any]) -> str:
-    machine = next(iter(report.values()))["environments"][0]
+    environment = next(iter(report.values()))["environments"][0]
+    samples = ", ".join(f"{found['candidates'][0]['samples']['1x128']} ({name})" for name, found in report.items())
     return (
-        f"{machine['threads']} threads on {machine['cpu']} ({machine['cores']} cores); weights are random but for "
-        "MiniLM's encoder, which latency does not depend on"
+        f"{environment['threads']} threads on {Machine.from_json(environment).said}; samples a candidate at 1 x 128: "
+        f"{samples}; weights are random but for MiniLM's encoder, which latency does not depend on"
     )
 
 

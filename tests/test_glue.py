@@ -134,6 +134,8 @@ def test_a_recipe_is_opened_by_its_name_or_its_file(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert Recipe.open("glue/SST-2") == Recipe.shipped("glue/sst2")
     assert (folder_for("glue/SST-2"), folder_for("a/my.recipe.yaml")) == (Path("glue-sst2"), Path("a/my.recipe"))
+    with pytest.raises(ConfigError, match=r"say --out DIR, or call it a/recipe\.yaml"):
+        folder_for("a/recipe")  # the folder would be the file
     Path("demo").write_text("{model: mine, data: mine}")  # a file of that name goes first
     assert Recipe.open("demo").model == "mine"
     assert Recipe.shipped("demo").model == "demo:minilm"

@@ -36,6 +36,13 @@ class Machine:
         return f"{self.cpu} ({', '.join(self.isa) or 'no known extensions'})"
 
     @property
+    def said(self) -> str:
+        """Say what a number that was measured here is to be read with."""
+        native = [name for name, is_native in (("int8", self.native_int8), ("bf16", self.native_bf16)) if is_native]
+        cores = f"{self.cores} core" + "s" * (self.cores != 1)
+        return f"{self.cpu} ({cores}, {'native ' + ' and '.join(native) if native else 'no native int8 or bf16'})"
+
+    @property
     def native_bf16(self) -> bool:
         """Whether matrix products in bfloat16 are faster than in float32 here."""
         return bool(set(BF16) & set(self.isa))

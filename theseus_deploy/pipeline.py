@@ -152,9 +152,16 @@ def _loader() -> type:
 
 
 def folder_for(ref: str) -> Path:
-    """Return where a recipe is carried out if nothing else is said: beside its file, or here."""
-    name = _shipped(ref)
-    return Path(name.replace("/", "-")) if name else Path(ref).with_suffix("")
+    """Return where a recipe is carried out if nothing else is said: beside its file, or here.
+
+    Raises:
+        ConfigError: the recipe's file has no suffix, so that its folder would have the name of the file.
+    """
+    if name := _shipped(ref):
+        return Path(name.replace("/", "-"))
+    if not Path(ref).suffix:
+        raise ConfigError(f"{ref} has no suffix to leave out for a folder's name; say --out DIR, or call it {ref}.yaml")
+    return Path(ref).with_suffix("")
 
 
 def _shipped(ref: str) -> str:

@@ -40,8 +40,8 @@ def command(
         Init,
         typer.Option(
             help="Where successor layers start: the predecessor's bottom layers, as in the paper's code; the first "
-            "or last of each module; or layers at equal distances. auto: last where these answer untrained, else "
-            "bottom."
+            "or last of each module; or layers at equal distances. auto: last where these, untrained, agree with the "
+            "predecessor on 70 % of the labels beyond chance, else bottom."
         ),
     ] = CompressConfig.init,
     schedule: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from theseus_deploy.configs import ExportConfig, Quantize
+from theseus_deploy.configs import Device, ExportConfig, Quantize
 from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
@@ -93,7 +93,9 @@ def command(
         ),
     ] = None,
     overwrite: opt.Overwrite = False,
-    device: opt.DeviceOption = ExportConfig.device,
+    device: Annotated[
+        Device, typer.Option(help="Where to compute; an export does so on the CPU.", rich_help_panel=opt.MACHINE)
+    ] = ExportConfig.device,
     threads: opt.Threads = ExportConfig.threads,
     seed: opt.Seed = ExportConfig.seed,
     json: opt.Json = False,

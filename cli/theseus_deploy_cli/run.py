@@ -23,7 +23,9 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to write; beside the recipe, by its name, if not given.", metavar="DIR", parser=opt.path
+            help="Where to write; if not given, beside the recipe's file or, of one that ships, here, by its name.",
+            metavar="DIR",
+            parser=opt.path,
         ),
     ] = None,
     device: opt.DeviceOfAll = None,

@@ -146,6 +146,8 @@ def test_a_paired_difference_of_equals_is_zero_and_not_certain() -> None:
     found = paired_difference(right.astype(float), right.astype(float))
     assert found.value == 0
     assert found.interval[0] < 0 < found.interval[1]
+    assert paired_difference(np.ones(10), np.zeros(10)).interval[1] == 1.0
+    assert paired_difference(np.zeros(1), np.ones(1)).interval[0] == -1.0
 
 
 def test_a_bootstrap_is_that_of_the_inputs() -> None:

@@ -1,9 +1,11 @@
 """What plots draw of samples, few or many, and what they leave out."""
 
 import numpy as np
+import pytest
 
 from tests.benchmark.reports import make_report
 from theseus_deploy.benchmark.views import plots, words
+from theseus_deploy.benchmark.views.svg import LogAxis
 
 
 def test_plots_survive_samples_without_spread() -> None:
@@ -13,6 +15,14 @@ def test_plots_survive_samples_without_spread() -> None:
     assert "nan" not in plots.pareto([plots.Point(label, 5.0, 0.0)], "accuracy", 360)
     assert "nan" not in plots.forest([("a shape", [plots.Fork(label, 1.0, (1.0, 1.0), "1x")])], (1.0, 1.0), [], 360)
     assert "nan" not in plots.waterfall([plots.Fall(label, 5.0, 5.0, "1x")], 360)
+
+
+@pytest.mark.parametrize(("low", "high"), [(7.02, 7.9), (9.1, 9.9), (0.0121, 0.0124), (4.4, 5.6)])
+def test_a_narrow_axis_has_values_too(low: float, high: float) -> None:
+    values = LogAxis(low, high, 0, 700).ticks()
+    assert 2 <= len(values) <= 9
+    assert low <= min(values) < max(values) <= high
+    assert all(float(f"{value:.4g}") == pytest.approx(value) for value in values)  # round ones
 
 
 def test_a_limit_of_zero_has_no_place_on_a_logarithmic_axis() -> None:

@@ -104,6 +104,7 @@ def test_a_step_says_from_what_to_what_it_went(end: dict[str, object], said: str
         ("size-ratio", 0.5, 0.4999, "pass", "0.4999 [0.4999, 0.4999], the limit ≤ 0.5"),
         ("metric-drop", 0.01, 0.01003, "fail", "0.01003 [0.01003, 0.01003], the limit ≤ 0.01"),
         ("label-loyalty", 0.99, 0.98996, "fail", "0.98996 [0.98996, 0.98996], the limit ≥ 0.99"),
+        ("label-loyalty", 0.9999999, 0.99999985, "fail", "0.99999985 [0.99999985, 0.99999985], the limit ≥ 0.9999999"),
         ("label-loyalty", 0.9, 0.95, "pass", "0.9500 [0.9500, 0.9500], the limit ≥ 0.9"),
     ],
 )

@@ -92,7 +92,8 @@ def paired_difference(first: Array, second: Array) -> Estimate:
     total = count + 2
     centre = (gained - lost) / total
     reach = _z() * np.sqrt((gained + lost + 1) - (gained - lost) ** 2 / total) / total
-    return Estimate((gained - lost) / count, (float(centre - reach), float(centre + reach)))
+    low, high = (float(np.clip(end, -1, 1)) for end in (centre - reach, centre + reach))
+    return Estimate((gained - lost) / count, (low, high))
 
 
 def bootstrap(measure: Callable[[Array], Array], inputs: Array, unseen: int, seed: int) -> Estimate:

@@ -1,8 +1,8 @@
 """Where the successors start, chosen by what the predecessor's layers answer before any training.
 
 The official code starts from the bottom layers whatever the task. Where the last layers of the modules replaced still
-answer as the whole does, the successors start as them, which was worth a point on one task and nothing on others;
-where they do not, the bottom layers learn to (measured in benchmarks/README.md).
+answer as the whole does, the successors start as them, which was worth a point on one task, and on others nothing or
+a loss; where they do not, the bottom layers learn to (measured in benchmarks/README.md).
 """
 
 from collections.abc import Iterator, Mapping, Sequence

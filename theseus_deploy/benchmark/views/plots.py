@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from theseus_deploy.benchmark.stats import Interval
 from theseus_deploy.benchmark.views.numbers import digits
-from theseus_deploy.benchmark.views.svg import LETTER, LogAxis, circle, clip, group, line, rectangle, svg, text
+from theseus_deploy.benchmark.views.svg import (
+    LETTER,
+    LogAxis,
+    circle,
+    clip,
+    group,
+    line,
+    rectangle,
+    round_steps,
+    svg,
+    text,
+)
 
 NARROW = 500
 MARGIN = 14  # right of an axis
@@ -201,7 +212,7 @@ def pareto(points: Sequence[Point], metric: str, width: int) -> Markup:
         return float(bottom - (score - low) / (high - low) * (bottom - top))
 
     marks = [axis.grid(top, bottom)]
-    for score in _round_steps(low, high):
+    for score in round_steps(low, high):
         y = height(score)
         marks.append(line("grid", left, y, width - right, y))
         marks.append(text(left - 8, y + 4, f"{score:.3f}".rstrip("0").ljust(4, "0"), "end", "muted"))
@@ -318,10 +329,3 @@ def _labels(
 def _label_box(x: float, y: float, long: float, side: str, shift: float) -> Box:
     near = x + 10 if side == "start" else x - 10 - long
     return (near, y + shift - 11, near + long, y + shift + 3)
-
-
-def _round_steps(low: float, high: float) -> list[float]:
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]

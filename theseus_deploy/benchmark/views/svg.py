@@ -24,12 +24,13 @@ class LogAxis:
         return self.start + share * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Return round values: 1, 2, 5 of each decade, fewer over many decades, more within one."""
+        """Return round values: 1, 2, 5 of each decade, fewer over many, more within one, even steps in a part of it."""
         decades = math.log10(self.high / self.low)
         steps = (1, 2, 5) if 0.5 < decades < 3 else (1,) if decades >= 3 else (1, 1.5, 2, 3, 4, 5, 6, 8)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         values = [step * 10.0**power for power in powers for step in steps]
-        return [value for value in values if self.low <= value <= self.high]
+        within = [value for value in values if self.low <= value <= self.high]
+        return within if len(within) > 1 else round_steps(self.low, self.high)
 
     def grid(self, top: float, bottom: float) -> str:
         """Draw a vertical line at each tick, and below it its value where there is room."""
@@ -46,6 +47,14 @@ class LogAxis:
         """Write above a value, within the axis."""
         half = len(label) * LETTER / 2
         return text(min(max(self.at(value), self.start + half), self.stop - half), y, label, "middle", "value")
+
+
+def round_steps(low: float, high: float) -> list[float]:
+    """Return the multiples of 1, 2 or 5 times a power of ten that divide a range into about five."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:

@@ -9,6 +9,7 @@ from theseus_deploy.benchmark.noise import allowed_for
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.benchmark.views.numbers import counted, digits, interval, megabytes, times
+from theseus_deploy.machine import Machine
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
 TAILS = {"p90": 10, "p95": 20, "p99": 100}  # samples below which none is expected beyond the percentile
@@ -290,7 +291,8 @@ def gate_interval(gate: Gate) -> str:
 
 def limit(gate: Gate) -> str:
     """Write a gate's limit with its direction."""
-    return f"{'≤' if gate.at_most else '≥'} {gate.limit:g}"
+    short = f"{gate.limit:g}"
+    return f"{'≤' if gate.at_most else '≥'} {short if float(short) == gate.limit else repr(gate.limit)}"
 
 
 def gate_line(gate: Gate) -> str:
@@ -313,11 +315,11 @@ def undecided_lines(report: BenchmarkReport) -> list[str]:
 def method_line(report: BenchmarkReport) -> str:
     """Say how it was measured."""
     environment, first = report.environment, report.baseline.latency[0]
-    threads, cores = (counted(environment[noun], noun[:-1]) for noun in ("threads", "cores"))
+    threads = counted(environment["threads"], "thread")
     return (
         f"Times at {shape(first)}, tokenisation included{said(report).timed}; {len(first.samples)} samples in "
         f"{first.rounds} interleaved rounds, one process a candidate, {threads} each, on "
-        f"{environment['cpu']} ({cores}). Ratios are candidate over baseline, with 95 % intervals."
+        f"{Machine.from_json(environment).said}. Ratios are candidate over baseline, with 95 % intervals."
     )
 
 
