@@ -52,7 +52,7 @@ def test_the_bundle_answers_as_training_does(name: str, kind: str, family: Calla
     checkpoint, predictor = open_checkpoint(str(folder / "checkpoint")), Predictor(folder / "bundle", threads=1)
     task, texts = predictor.task, list(inputs_of(kind))
     assert (task.kind, task.labels) == (kind, LABELS[kind])
-    tokenizer = checkpoint.tokenizer(task.tags_words)
+    tokenizer = checkpoint.tokenizer(task)
     labels = {"tokens": [("O",) * len(words) for words in texts], "multi-label": [()] * len(texts)}
     said = labels.get(kind, ["0"] * len(texts))
     rows = tokenise(Split("test", texts, said, words=task.tags_words), task, tokenizer, "here")
