@@ -41,7 +41,7 @@ def test_a_whole_number_is_one_label_however_a_file_spells_it(write: Write, labe
         assert splits["validation"].labels == [labels[1], labels[0]]
         assert splits["test"].labels == [labels[2], labels[0]]
     places = open_data(write("text,label", "a,0", "b,2"), task=Task("single-label", labels, ("text",), "label"))
-    assert places.splits["train"].labels == (["0", "2"] if "." in labels[0] else ["1", "3"])
+    assert places.splits["train"].labels == [labels[0], labels[2]]
 
 
 @pytest.mark.parametrize("known", [("false", "true"), ("False", "True"), ()])
@@ -151,9 +151,7 @@ def test_that_texts_are_learned_from_and_judged_on_is_said(twice: int) -> None:
     train = Split("train", [(str(row),) for row in range(twice)], ["a"] * twice)
     validation = Split("validation", [(str(row),) for row in range(100)], ["a"] * 100)
     note_repeats(train, validation, Listener())
-    line = (
-        "6 of 100 validation rows are texts that are trained on too, so their score says too much; leave each text in"
-    )
+    line = "6 of 100 validation rows are texts that are trained on too, so their score says too much; remove repeated"
     assert [message.startswith(line) for message in heard] == [True] * (twice == 6)
 
 
@@ -201,6 +199,24 @@ def test_numbers_stand_for_labels_or_are_labels_in_all_splits_alike(write: Write
     write("text,label", "f,0", "g,1", name="d/test.csv")
     with pytest.raises(DataError, match=r"row 1: label '0' is not one the model knows \(1, 2, 3\)"):
         task.encode(open_data(str(tmp_path / "d"), task=task).splits["test"].labels, "d")
+
+
+@pytest.mark.parametrize("names", [("3", "4", "5"), ("1.5", "2.5", "7.5"), ("bad", "fine", "good")])
+def test_places_are_read_in_all_splits_or_in_none_where_labels_are_numbers(
+    write: Write, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    task = Task("single-label", names, ("text",), "label", 32)
+    write("text,label", "a,0", "b,1", "c,2", name="d/train.csv")
+    write("text,label", "d,1", "e,2", name="d/validation.csv")
+    for split in open_data(str(tmp_path / "d"), task=task).splits.values():
+        assert task.encode(split.labels, "d") == [0, 1, 2][-len(split) :]
+    write("text,label", *(f"a,{name}" for name in names), name="d/train.csv")
+    validation = open_data(str(tmp_path / "d"), task=task).splits["validation"]
+    if names[0] == "bad":  # a name is never taken for a place
+        assert task.encode(validation.labels, "d") == [1, 2]
+    else:
+        with pytest.raises(DataError, match="is not one the model knows"):
+            task.encode(validation.labels, "d")
 
 
 @pytest.mark.parametrize(("label", "count"), [("a", 1), ("c,a", 2)])

@@ -45,6 +45,10 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
         ({"files": {"a": 1}}, "is damaged ("),
         ({"task": {"kind": "poetry", "labels": [], "text": [], "label": "", "max_length": 8}}, "'poetry' is unknown"),
         ({"parent": {"path": "x"}}, "is damaged ("),
+        ({"parent": {"path": 1, "sha256": "x"}}, "is damaged (path is 1)"),
+        ({"precision": None}, "is damaged (precision is None)"),
+        ({"parameters": "many"}, "is damaged (parameters is many)"),
+        ("[" * 200_000, "is damaged ("),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, content: Any, reason: str) -> None:

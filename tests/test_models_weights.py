@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_the_head_of_another_task_is_no_head(save_model: Save) -> None:
 def test_a_head_of_another_shape_than_the_config_has_is_not_sent_to_finetune(folder: Path) -> None:
     checkpoint = configure(folder, id2label={"0": "a", "1": "b", "2": "c"})
     assert refuse(checkpoint.trained) == (
-        f"{folder} has a classifier.bias of 2 outputs, and its config.json says 3; name as many labels in its id2label"
+        f"{folder} has a classifier.bias of 2 outputs, and its config.json has 3 labels; name as many in its id2label"
     )
     assert checkpoint.fresh(replace(MOODS, labels=("a", "b", "c", "d")), 1).num_labels == 4
 
@@ -84,13 +85,24 @@ def test_weights_of_layers_that_the_config_has_no_place_for_are_not_dropped(
     weights = load_file(folder / "model.safetensors")
     relative = "bert.encoder.layer.1.attention.self.distance_embedding.weight"
     save_file({**weights, relative: torch.zeros(3, 4)}, folder / "model.safetensors")
-    reason = f"has weights that its config.json leaves no place for ({relative}); correct what that says of the layers"
+    reason = f"has weights of layers that have no place in the model ({relative}); correct num_hidden_layers"
     assert reason in refuse(lambda: work(open_checkpoint(str(folder))))
-    known = {"bert.embeddings.position_ids": torch.zeros(1), "cls.predictions.bias": torch.zeros(2)}
-    save_file({**weights, **known}, folder / "model.safetensors")
+    known = ("bert.embeddings.position_ids", "bert.encoder.layer.0.inv_freq", "cls.bias", "cls.layers.0.weight")
+    save_file({**weights, **{name: torch.zeros(2) for name in known}}, folder / "model.safetensors")
     work(open_checkpoint(str(folder)))
-    shorter = configure(folder, num_hidden_layers=2)
-    assert "leaves no place for (bert.encoder.layer.2." in refuse(lambda: work(shorter))
+    for prefix in ("bert.", ""):  # as BertModel alone is saved
+        renamed = {name.replace("bert.", prefix): weight for name, weight in weights.items()}
+        save_file(renamed, folder / "model.safetensors")
+        shorter = partial(work, configure(folder, num_hidden_layers=2))
+        assert f"no place in the model ({prefix}encoder.layer.2." in refuse(shorter)
+        configure(folder, num_hidden_layers=4)
+
+
+def test_a_pooler_of_another_shape_is_said_to_be_that(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "bert.pooler.dense.bias": torch.zeros(3)}, folder / "model.safetensors")
+    message = refuse(open_checkpoint(str(folder)).trained)
+    assert message.startswith(f"{folder} has a bert.pooler.dense.bias of shape [3], not [")
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,13 @@ def test_columns_are_named_by_a_list_or_as_on_the_command_line(spelled: str) -> 
     assert (recipe.text, recipe.label) == (None, None)
 
 
+@pytest.mark.parametrize("spelled", ["''", "[]", "[a, null]", "{a: b}", "[a, [b]]", "'a,,b'"])
+def test_what_names_no_column_is_refused(spelled: str) -> None:
+    for key in ("text", "label"):
+        with pytest.raises(ConfigError, match="names no columns; write a name, or a list of names"):
+            Recipe.parse(f"{{model: a, data: b, {key}: {spelled}}}", "recipe")
+
+
 @pytest.mark.slow
 def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
     """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""

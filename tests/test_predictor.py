@@ -147,6 +147,18 @@ def test_one_text_alone_is_no_list_of_letters(predictor: Predictor) -> None:
         predictor.predict("good film")
 
 
+@pytest.mark.parametrize("texts", [{"good": 1}, {"good"}, None, b"good"])
+def test_what_has_no_texts_in_order_is_refused(predictor: Predictor, texts: Any) -> None:
+    with pytest.raises(DataError, match=r"^a \w+ was given; give a list of texts in order$"):
+        predictor.predict(texts)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_threads_are_some_and_not_a_million(threads: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^{threads} threads were asked for; give 1 to 4096, or None"):
+        Predictor(tmp_path, threads=threads)
+
+
 def test_it_may_be_shared_by_threads(predictor: Predictor) -> None:
     expected = predictor.logits(TEXTS)
     questions = [TEXTS[start:] for start in range(24)]

@@ -223,11 +223,11 @@ def test_splits_are_known_in_any_case_and_one_that_is_not_read_is_no_secret(writ
     write("a/train.py", "print()")
     folder = Path(write("a/Test.CSV", "text,label\nc,z\n")).parent
     assert read_tables(str(folder)).splits["test"]["text"] == ["c"]
-    for name in ("dev.json", "valid.csv.gz", "Validation.txt"):
+    for name in ("dev.json", "valid.csv.gz", "Validation.txt", "val.clean.csv", "validation-00000-of-00001.parquet"):
         write(f"a/{name}", "x")
         assert refuse(str(folder)) == (
-            f"{folder / name} is of a kind that is not read; "
-            "convert it to one of: csv, tsv, jsonl, parquet, or move it away"
+            f"{folder / name} looks like the validation split and is not read; make one file of it, validation.csv for "
+            "instance (csv, tsv, jsonl, parquet are read), or move it away"
         )
         (folder / name).unlink()
     write("a/dev.csv", "text,label\nb,y\n")

@@ -122,6 +122,15 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path:
         run(lesson, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_that_has_lost_a_file_is_not_half_resumed_from(lesson: Lesson, tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(lesson, tmp_path, crash_after=12)
+    (tmp_path / "out.partial" / "checkpoint-10" / name).unlink()
+    with pytest.raises(TrainingError, match=rf"checkpoint-10 cannot be resumed from \(it has lost {name}\); remove it"):
+        run(lesson, tmp_path)
+
+
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_line(lesson: Lesson, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(lesson, tmp_path, crash_after=12)

@@ -135,6 +135,8 @@ def test_a_probe_is_compared_within_what_the_precision_allows(
         lambda data: data["texts"].pop(),
         lambda data: data.pop("logits"),
         lambda data: data.update(logits="none"),
+        lambda data: data.update(texts=1),
+        lambda data: data.update(texts=None),
         lambda data: data.update(logits=[[float("nan")] * 2] * 12),
         lambda data: data.update(atol=float("nan")),
         lambda data: data.update(texts=[["one", "too many"]] * 12),

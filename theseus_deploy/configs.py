@@ -9,6 +9,7 @@ from typing import Literal
 
 from theseus_deploy.config_base import Checked, flag
 from theseus_deploy.errors import ConfigError
+from theseus_deploy.machine import MOST_THREADS
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -22,7 +23,6 @@ Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
-MOST_THREADS = 4096
 EPOCHS = 3.0  # where nobody says otherwise
 FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 

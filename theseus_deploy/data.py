@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from theseus_deploy.errors import DataError
-from theseus_deploy.labels import Label, are_fractions, divided
+from theseus_deploy.labels import Label, are_fractions, are_numbers, divided
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
 from theseus_deploy.tables import read_tables
@@ -94,7 +94,7 @@ def note_repeats(train: Split, validation: Split, progress: Progress) -> None:
     if (twice := sum(text in learned for text in validation.texts)) > MANY_REPEATS * len(validation):
         progress.say(
             f"{twice} of {len(validation)} validation rows are texts that are trained on too, so their score says too "
-            "much; leave each text in one split"
+            "much; remove repeated rows, or leave each text in one split"
         )
 
 
@@ -207,7 +207,7 @@ def _are_numbers(labels: tuple[str, ...], splits: Iterable[Split]) -> bool:
     All splits decide it together, since one alone may lack the number that tells.
     """
     places = {str(place) for place in range(len(labels))}
-    if places.isdisjoint(labels):
+    if places.isdisjoint(labels) and not are_numbers(labels):
         return False
     found = set[str]().union(*(split.names for split in splits))
     return not found <= set(labels) and found <= places

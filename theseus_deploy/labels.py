@@ -21,6 +21,11 @@ def are_fractions(names: Collection[str]) -> bool:
     return any(number != int(number) for number in _numbers(names).values())
 
 
+def are_numbers(names: Collection[str]) -> bool:
+    """Tell whether all labels are finite numbers."""
+    return bool(_numbers(names))
+
+
 def in_order(names: Collection[str]) -> list[str]:
     """Sort names, and those that are all numbers as numbers."""
     numbers = _numbers(names)
@@ -152,11 +157,12 @@ def floats(labels: Sequence[str], values: Sequence[Label], where: str) -> list[f
 
 
 def _index_of(labels: Sequence[str], values: Iterable[str]) -> dict[str, int]:
-    """Map each label to its index; where the values are no names, and no name is a number, its number stands for it."""
+    """Map each label to its index; where the values are places and the names no numbers, its place stands for it."""
     index = {name: position for position, name in enumerate(labels)}
     digits = {str(position): position for position in range(len(labels))}
     distinct = set(values)
-    return digits if digits.keys().isdisjoint(index) and digits.keys() >= distinct else index
+    named = not are_numbers(labels) and digits.keys().isdisjoint(index)
+    return digits if named and digits.keys() >= distinct else index
 
 
 def _unknown(labels: Sequence[str], value: str, row: int, where: str) -> DataError:

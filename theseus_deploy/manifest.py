@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "theseus.json"
 SCHEMA = 1
+KINDS_OF = {"kind": str, "stage": str, "precision": str, "parameters": int, "layers": int, "path": str, "sha256": str}
 Files = Mapping[str, Mapping[str, Any]]
 
 
@@ -85,12 +86,20 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Manifest":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: a value is of another kind than was written.
+        """
+        parent = Parent(**data["parent"]) if data["parent"] else None
+        for name, value in {**data, **({} if parent is None else vars(parent))}.items():
+            if not isinstance(value, KINDS_OF.get(name, object)):
+                raise ValueError(f"{name} is {str(value)[:60]}")
         return cls(
             kind=data["kind"],
             stage=data["stage"],
             config=data["config"],
-            parent=Parent(**data["parent"]) if data["parent"] else None,
+            parent=parent,
             data=Source(**data["data"]) if data.get("data") else None,
             task=Task.from_json(data["task"]),
             parameters=data["parameters"],
@@ -121,7 +130,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, Files]:
         raise
     except OSError as error:
         raise ArtifactError(f"{folder} has no readable {MANIFEST}; give a folder that theseus wrote") from error
-    except (ValueError, KeyError, TypeError, AttributeError, TheseusError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, TheseusError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ArtifactError(f"{folder / MANIFEST} is damaged ({reason}); write the folder again") from error
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_LENGTH = 128
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 OLD_WEIGHTS = "pytorch_model*.bin"  # fetched where there are no others
 # These families count positions from behind the padding token's id: roberta-base has 514, and takes 512 tokens.
 OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert", "mpnet",
@@ -31,7 +32,7 @@ OFFSET_POSITIONS = ("roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-rober
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust ends the message of an I/O error
 # Names of weights in a model whose modules are still being replaced: ours, and the original BERT-of-Theseus'.
 ASSEMBLED = (".predecessor.", ".successor.", ".scc_layer.")
-LAYER = re.compile(r"(^|\.)layers?\.\d+\.")  # in the name of a weight that belongs to one of a stack
+LAYER = re.compile(r"((encoder|transformer)\.)?layers?\.\d+\.")  # how the name of a layer's weight begins
 BUFFERS = ("position_ids", "inv_freq")  # of older checkpoints, which a model computes by itself
 
 
@@ -99,9 +100,7 @@ class Checkpoint:
                 f"{self.ref} has one label ({', '.join(map(str, names.values()))}) and is no regression; give a model "
                 "with two, yes and no for instance"
             )
-        labels = tuple(
-            str(names[place]) for place in range(len(names))
-        )  # some are numbers, such as the stars of a review
+        labels = tuple(str(name) for _, name in sorted(names.items()))  # some are numbers: the stars of a review
         return Task(kind, labels, (), "", self.longest(None))
 
     def _kind(self) -> str:
@@ -174,7 +173,7 @@ class Checkpoint:
         if segments and task and len(task.text) > 1 and max(tokenizer("a", "b").get("token_type_ids", [0])) >= segments:
             raise ModelError(
                 f"{self.ref} has a type_vocab_size of {segments}, and its tokenizer marks the second text of a pair; "
-                'take "token_type_ids" out of model_input_names in its tokenizer_config.json'
+                'write "model_input_names": ["input_ids", "attention_mask"] into its tokenizer_config.json'
             )
         return tokenizer
 
@@ -212,9 +211,14 @@ class Checkpoint:
         model, missing, reshaped = self._load(self.task.facts.head, **how)
         if reshaped:
             name, (saved, expected) = min(reshaped.items())
+            labels = model.config.num_labels
+            if saved and [*expected] == [labels, *saved[1:]]:
+                raise ModelError(
+                    f"{self.ref} has a {name} of {saved[0]} outputs, and its config.json has {labels} labels; name as "
+                    "many in its id2label"
+                )
             raise ModelError(
-                f"{self.ref} has a {name} of {saved[0]} outputs, and its config.json says {expected[0]}; name as many "
-                "labels in its id2label"
+                f"{self.ref} has a {name} of shape {[*saved]}, not {[*expected]} as its config.json says; fetch both"
             )
         if missing:
             raise ModelError(
@@ -259,10 +263,11 @@ class Checkpoint:
                 f"{self.ref} has no weights, or none of the shape in its config.json, for {_first(encoder)}; "
                 "fetch or train it again"
             )
-        if lost := {n for n in report["unexpected_keys"] if LAYER.search(n) and not n.endswith(BUFFERS)}:
+        if lost := {name for name in report["unexpected_keys"] if _is_of_a_layer(name, model.base_model_prefix)}:
             raise ModelError(
-                f"{self.ref} has weights that its config.json leaves no place for ({_first(lost)}); correct what that "
-                "says of the layers, such as num_hidden_layers or position_embedding_type"
+                f"{self.ref} has weights of layers that have no place in the model ({_first(lost)}); correct "
+                "num_hidden_layers in its config.json if that is why, else give another model: relative positions and "
+                "adapters that were not merged are not supported"
             )
         return model, missing, reshaped
 
@@ -391,7 +396,7 @@ def _download(ref: str) -> Path:
 
     try:
         path = Path(snapshot_download(ref, allow_patterns=HUB_FILES))
-        if not any(path.glob("*.safetensors")):
+        if not any((path / name).exists() for name in WEIGHTS):
             path = Path(snapshot_download(ref, allow_patterns=[*HUB_FILES, OLD_WEIGHTS]))
         files = Artifact.open(path).files if Artifact.exists(path) else {}
         if any(not (path / name).is_file() for name in files):  # a checkpoint of ours is checked file by file
@@ -410,6 +415,12 @@ def _label_names(task: Task) -> dict[str, Any]:
     if not task.labels:
         return {}
     return {"id2label": dict(enumerate(task.labels)), "label2id": {name: i for i, name in enumerate(task.labels)}}
+
+
+def _is_of_a_layer(name: str, prefix: str) -> bool:
+    """Tell whether a weight is of a layer of the encoder; its name begins with a prefix, or with what comes behind."""
+    inside = name.removeprefix(f"{prefix}.")
+    return bool(LAYER.match(inside)) and not inside.endswith(BUFFERS)
 
 
 def _first(names: set[str]) -> str:

@@ -310,7 +310,11 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
 def _columns(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    return tuple(str(part).strip() for part in (value if isinstance(value, list) else str(value).split(",")))
+    names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    columns = tuple(str(name).strip() for name in names if isinstance(name, str | int))
+    if not all(columns) or len(columns) != len(names) or not columns:
+        raise ConfigError(f"text or label {value!r} names no columns; write a name, or a list of names")
+    return columns
 
 
 def _exports(section: Callable[..., ExportConfig], items: Any, where: str) -> tuple[Export, ...]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
 from theseus_deploy.errors import ArtifactError, ConfigError, DataError
-from theseus_deploy.machine import usable_cores, warn_if_moved
+from theseus_deploy.machine import MOST_THREADS, usable_cores, warn_if_moved
 from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
 from theseus_deploy.words import Words
@@ -70,7 +70,10 @@ class Predictor:
 
         Raises:
             ArtifactError: the folder is no bundle, or its graph or tokenizer cannot be read.
+            ConfigError: `threads` is no number of threads.
         """
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise ConfigError(f"{threads} threads were asked for; give 1 to {MOST_THREADS}, or None for all there are")
         folder = Path(bundle)
         settings: Mapping[str, str] = {}
         if task is None:
@@ -149,6 +152,8 @@ class Predictor:
     def _read(self, texts: Sequence[Text]) -> list[Question]:
         if isinstance(texts, str):
             raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
+        if texts is None or isinstance(texts, bytes | Mapping | Set):
+            raise DataError(f"a {type(texts).__name__} was given; give a list of texts in order")
         texts = list(texts)
         for row, text in enumerate(texts, start=1):
             if not isinstance(text, str) and isinstance(

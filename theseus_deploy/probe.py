@@ -51,8 +51,10 @@ class Probe:
             return None
         try:
             data: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+            if not isinstance(data["texts"], list):
+                raise TypeError("its texts are no list")
             return cls(data["texts"], np.array(data["logits"], np.float32), float(data["atol"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{path} is damaged ({error}); export the bundle again") from error
 
     def write(self, folder: Path) -> None:

@@ -31,7 +31,8 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
     "test": ("test", "eval"),
 }
-UNREAD = ("json", "txt", "xlsx", "xls", "arrow", "gz", "zip")  # may well hold data, which is not passed over silently
+UNREAD = ("json", "ndjson", "txt", "xlsx", "xls", "arrow", "feather", "pkl", "gz", "bz2", "xz", "zip")  # may be data
+SHARD = re.compile(r"-\d+-of-\d+(?=\.)")  # how the Hub names a part of a split
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(:.+)?")  # `csv` alone would make datasets read the working directory
 HUB_SECONDS = 10.0
 JSON_TYPES = (bool, int, float, list, dict)
@@ -87,13 +88,14 @@ def _find_splits(folder: Path) -> dict[str, Path]:
     files = {}
     named: dict[str, list[Path]] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        named.setdefault(path.name.lower().partition(".")[0], []).append(path)
+        named.setdefault(SHARD.sub("", path.name.lower()).partition(".")[0], []).append(path)
     for split, names in SPLIT_NAMES.items():
         paths = [path for name in names for path in named.get(name, [])]
-        found = [path for path in paths if path.suffixes == [path.suffix] and _suffix(path) in READERS]
-        if not found and (other := next((path for path in paths if _suffix(path) in UNREAD), None)):
+        found = [path for path in paths if path.stem.lower() in names and _suffix(path) in READERS]
+        if not found and (other := next((path for path in paths if _suffix(path) in (*READERS, *UNREAD)), None)):
             raise DataError(
-                f"{other} is of a kind that is not read; convert it to one of: {', '.join(READERS)}, or move it away"
+                f"{other} looks like the {split} split and is not read; make one file of it, {split}.csv for instance "
+                f"({', '.join(READERS)} are read), or move it away"
             )
         if len(found) > 1:
             raise DataError(
@@ -116,7 +118,8 @@ def _read_file(path: Path) -> Table:
     try:
         return reader(path)
     except UnicodeDecodeError as error:
-        marked = path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        with path.open("rb") as file:
+            marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         raise DataError(
             f"{path} is not UTF-8 (byte {error.start}); convert it, for instance with "
             f"`iconv -f {'utf-16' if marked else 'windows-1252'} -t utf-8`"

@@ -211,9 +211,16 @@ class Task:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Task":
-        """Read the `task` object of `theseus.json`."""
+        """Read the `task` object of `theseus.json`.
+
+        Raises:
+            ValueError: the longest input has no token.
+        """
+        longest = int(data["max_length"])
+        if longest < 1:
+            raise ValueError(f"max_length is {longest}")
         return cls(
-            data["kind"], tuple(map(str, data["labels"])), tuple(data["text"]), data["label"], int(data["max_length"]),
+            data["kind"], tuple(map(str, data["labels"])), tuple(data["text"]), data["label"], longest,
             data.get("metric", ""),
         )  # fmt: skip
 

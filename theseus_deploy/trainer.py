@@ -1,7 +1,8 @@
 """transformers.Trainer with our data path, checkpoints and progress."""
 
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,13 @@ class StageTrainer(Trainer):
         self.control.should_save |= found
         return found
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        try:
-            super()._save_checkpoint(model, trial)
-        except RuntimeError as error:  # what torch raises where a file cannot be written, in words that vary
-            raise OSError(str(error).partition("\n")[0]) from error
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with _errors_of_torch_as_of_the_disk():
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        with _errors_of_torch_as_of_the_disk():
+            super()._save_rng_state(output_dir)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
@@ -160,6 +163,15 @@ class StageTrainer(Trainer):
         with torch.no_grad():
             for name, weight in saved.items():
                 known[name].copy_(weight)
+
+
+@contextmanager
+def _errors_of_torch_as_of_the_disk() -> Iterator[None]:
+    """Raise OSError for the RuntimeError that torch.save raises, in words that vary, where a file cannot be written."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).partition("\n")[0]) from error
 
 
 class EpochSampler(LengthGroupedSampler):

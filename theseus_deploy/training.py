@@ -23,7 +23,7 @@ from theseus_deploy.machine import this_machine
 from theseus_deploy.models import as_disk_error, save_checkpoint
 from theseus_deploy.progress import Progress
 from theseus_deploy.trainer import Conductor, StageTrainer
-from theseus_deploy.workspace import LOG, Workspace, step_of
+from theseus_deploy.workspace import LOG, Workspace, lost_from, step_of
 
 LOG_EVERY = 10  # optimizer steps
 SAVES = 20  # checkpoints over the whole training
@@ -73,7 +73,7 @@ def train(
     the steps, and falls to 0 from step `decay_from` on.
 
     Raises:
-        TrainingError: the loss is no number, or the disk is full; the last checkpoint is kept.
+        TrainingError: the loss is no number, the disk is full, or the last checkpoint is damaged; it is kept.
     """
     trainer = make(
         model=model,
@@ -86,6 +86,8 @@ def train(
     lesson.world.require_equal(
         resume and resume.name, "the last checkpoint", "give an --out on a disk that all machines share"
     )
+    if resume and (lost := lost_from(resume)):
+        raise _as_damage(FileNotFoundError(f"it has lost {', '.join(lost)}"), resume, workspace)
     if resume:
         progress.say(f"resuming at step {step_of(resume)} of {plan.steps}")
     conductor: Conductor | None = None
@@ -98,6 +100,7 @@ def train(
                 trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
                 trainer.recall_best()
                 trainer._load_from_checkpoint(str(resume))
+                conductor.began = True
             else:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if lesson.world.first:

@@ -73,7 +73,7 @@ def _config(artifact: Artifact) -> Check:
         config = json.loads((artifact.path / "config.json").read_text("utf-8"))
         layers = next((config[key] for key in LAYER_KEYS if key in config), None)
         names = {int(place): str(name) for place, name in config.get("id2label", {}).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return Check("config", False, f"config.json cannot be read ({error})")
     labels = tuple(names[place] for place in sorted(names))
     if manifest.task.labels and labels and labels != manifest.task.labels:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,9 @@ class Workspace:
             try:
                 yield workspace
             except BaseException:  # an interrupt too
-                if world.first and workspace.last_checkpoint() is None:
-                    workspace.close()
+                if world.first and workspace.path.is_dir() and workspace.last_checkpoint() is None:
+                    with suppress(OSError):  # what is raised is what went wrong first
+                        workspace.close()
                 raise
 
     @classmethod
@@ -107,17 +108,12 @@ class Workspace:
         return Artifact.exists(out) and _beside(out).is_dir()
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint that was written whole, and still is."""
+        """Return the newest checkpoint that was written whole."""
         return next(iter(self._whole()), None)
 
     def _whole(self) -> list[Path]:
-        """Return the checkpoints that hold all that was written, the newest first."""
-        found = [
-            mark.parent
-            for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")
-            if all((mark.parent / name).exists() for name in mark.read_text("utf-8", "replace").splitlines())
-        ]
-        return sorted(found, key=step_of, reverse=True)
+        """Return the checkpoints that were written whole, the newest first."""
+        return sorted((mark.parent for mark in self.path.glob(f"checkpoint-*/{COMPLETE}")), key=step_of, reverse=True)
 
     def hand_over(self, folder: Path) -> None:
         """Copy what was logged to the folder of the result."""
@@ -129,7 +125,8 @@ class Workspace:
     def close(self) -> None:
         """Remove the folder; what was asked goes last, so that one killed meanwhile is still known to be ours.
 
-        Marks go first, the newest before those that its checkpoint relies on: what is left of it is never resumed from.
+        Marks go before, the newest first, since a checkpoint may need an older one, its best: what is left is never
+        resumed from.
         """
         for checkpoint in self._whole():
             (checkpoint / COMPLETE).unlink()
@@ -144,6 +141,12 @@ class Workspace:
 def step_of(checkpoint: Path) -> int:
     """Return the optimizer step that a checkpoint was written after."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def lost_from(checkpoint: Path) -> list[str]:
+    """Return the names of the files that a checkpoint was written with and does not have."""
+    names = (checkpoint / COMPLETE).read_text("utf-8", "replace").splitlines()
+    return [name for name in names if not (checkpoint / name).exists()]
 
 
 def unfinished(path: Path) -> Path | None:

@@ -41,7 +41,7 @@ def command(
         typer.Option(
             help="Where successor layers start: the predecessor's bottom layers, as in the paper's code; the first "
             "or last of each module; or layers at equal distances. auto: last where these, untrained, agree with the "
-            "predecessor on 70 % of the labels beyond chance, else bottom."
+            "predecessor on 70 % of the labels beyond chance, and no less than the bottom ones do, else bottom."
         ),
     ] = CompressConfig.init,
     schedule: Annotated[

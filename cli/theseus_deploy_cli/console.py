@@ -118,7 +118,7 @@ def print_line(document: Any) -> None:
 
 def _is_narrow() -> bool:
     """Tell whether stdout cannot say everything as it is."""
-    return codecs.lookup(sys.stdout.encoding or "ascii").name != "utf-8"
+    return codecs.lookup(getattr(sys.stdout, "encoding", None) or "ascii").name != "utf-8"
 
 
 def print_checks(checks: "Sequence[Check]", as_json: bool) -> int:

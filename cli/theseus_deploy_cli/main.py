@@ -17,6 +17,7 @@ from theseus_deploy.errors import TheseusError
 
 COMMANDS = ("demo", "finetune", "compress", "export", "benchmark", "plan", "predict", "run", "verify", "doctor")
 AGAIN_SECONDS = 0.1
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what our output is written to
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # of a path that was asked for
 PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
 RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
@@ -74,6 +75,8 @@ def run() -> None:
     except TheseusError as error:
         sys.exit(_fail(str(error), error.exit_code))
     except OSError as error:
+        if error.errno in FULL and not error.filename:
+            sys.exit(_fail(f"the output cannot be written ({error.strerror}); free space, or write it elsewhere", 2))
         if error.errno not in UNUSABLE or not error.filename:
             raise
         sys.exit(_fail(f"{error.filename} cannot be used ({error.strerror}); name another, or change its rights", 2))

@@ -33,7 +33,10 @@ def command(
     ] = "auto",
     threads: opt.Threads = None,
     seed: Annotated[
-        int, typer.Option(help="Taken as by all that run a model; nothing here is random.", rich_help_panel=opt.MACHINE)
+        int,
+        typer.Option(
+            help="Taken by every command that runs a model; nothing here is random.", rich_help_panel=opt.MACHINE
+        ),
     ] = 1,
     json: opt.Json = False,
     quiet: opt.Quiet = False,

@@ -82,6 +82,17 @@ def test_a_reader_that_leaves_is_no_bug(unbuffered: bool) -> None:
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is full")
+@pytest.mark.parametrize("unbuffered", [True, False])
+def test_a_disk_that_takes_no_more_output_is_one_line(unbuffered: bool) -> None:
+    command = [sys.executable, *["-u"] * unbuffered, "-m", "theseus_deploy_cli.main", "doctor", "--json"]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr.splitlines()[-1]) == (
+        2, "theseus: the output cannot be written (No space left on device); free space, or write it elsewhere",
+    )  # fmt: skip
+
+
 def test_the_time_left_of_a_resumed_training_is_that_of_the_steps_it_makes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,11 @@ def test_a_log_is_replayed_from_its_first_stamp_in_order(tmp_path: Path) -> None
     assert load.arrivals(3, np.random.default_rng(1)) is load.stamps
 
 
+def test_a_log_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("\ufeff" + "\n".join(map(str, range(1500))), "utf-8")
+    assert replay(tmp_path / "log", None).rate == pytest.approx(1.0)
+
+
 def test_a_rate_stretches_a_log(tmp_path: Path) -> None:
     load = replay(log_of(tmp_path / "log", [place**2 for place in range(1001)]), 10.0)
     assert load.stamps is not None
@@ -43,6 +48,8 @@ def test_a_rate_stretches_a_log(tmp_path: Path) -> None:
         ([1.0] * 2000, "2000 times the stamp 1, and no rate"),
         ([*range(1500), "12:30:01"], "line 1501: '12:30:01' is no time in seconds; write one number"),
         ([*range(1500), "nan"], "line 1501: 'nan'"),
+        ([0.0] * 1500 + [1e-310], "goes from 0 to 1e-310, which gives no rate; give times in seconds"),
+        ([-1e308] * 1500 + [1e308], r"goes from -1e\+308 to 1e\+308, which gives no rate"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path, stamps: list[object], said: str) -> None:

@@ -1,7 +1,7 @@
 """When inputs arrive: drawn, or replayed from a log."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def replay(path: Path, rate: float | None) -> Load:
         DataError: the file cannot be read, holds no number in a line, too few of them, or all the same one.
     """
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(
             f"--arrivals {path} cannot be read ({error}); give poisson, or a file of time stamps"
@@ -41,8 +41,11 @@ def replay(path: Path, rate: float | None) -> Load:
         raise DataError(f"{path} has {len(stamps)} time stamps, and a p99 needs {MIN_STAMPS}; give a longer log")
     if stamps[0] == stamps[-1]:
         raise DataError(f"{path} has {len(stamps)} times the stamp {stamps[0]:g}, and no rate; give a log that lasts")
-    times: Array = stamps - stamps[0]
-    own = (len(times) - 1) / float(times[-1])
+    with np.errstate(over="ignore"):
+        times: Array = stamps - stamps[0]
+        own = float((len(times) - 1) / times[-1])
+    if not 0 < own < inf:
+        raise DataError(f"{path} goes from {stamps[0]:g} to {stamps[-1]:g}, which gives no rate; give times in seconds")
     return Load(own, times) if rate is None else Load(rate, times * own / rate)
 
 

@@ -24,7 +24,7 @@ class LogAxis:
         return self.start + share * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Return round values: 1, 2, 5 of each decade, fewer over many, more within one, even steps in a part of it."""
+        """Return round values: 1, 2, 5 of each decade, fewer over many, more within one; or at least two even steps."""
         decades = math.log10(self.high / self.low)
         steps = (1, 2, 5) if 0.5 < decades < 3 else (1,) if decades >= 3 else (1, 1.5, 2, 3, 4, 5, 6, 8)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
