@@ -1,6 +1,7 @@
 """A training is as long as its plan, and goes on as if it had never stopped: property 13 of the paper's list."""
 
 import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -120,6 +121,22 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(lesson: Lesson, tmp_path:
     damaged.write_bytes(damaged.read_bytes()[:left])
     with pytest.raises(TrainingError, match=r"checkpoint-10 cannot be resumed from \(.+\); remove it to resume from"):
         run(lesson, tmp_path)
+
+
+def test_a_damaged_best_is_named_and_without_it_the_last_step_is_taken(lesson: Lesson, tmp_path: Path) -> None:
+    config, rate = replace(CONFIG, max_steps=36, lr=1e-9), Schedule("linear", 0.3, 12)  # nothing moves
+    trainer, _ = run(lesson, tmp_path, config, rate)
+    best = trainer.best_checkpoint
+    assert best is not None
+    assert best.name == "checkpoint-12"
+    (best / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(
+        TrainingError, match=r"checkpoint-12, the best so far, cannot be read \(.+\); remove it to take"
+    ):
+        run(lesson, tmp_path, config, rate)
+    shutil.rmtree(best)
+    again, _ = run(lesson, tmp_path, config, rate)
+    assert (again.state.global_step, again.state.best_global_step) == (36, None)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])

@@ -34,7 +34,7 @@ class Checked:
     def _within(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         if value is not None and not low <= value <= high:
-            raise ConfigError(f"{flag(name)} {value} is outside {low}..{high}; move it inside")
+            raise ConfigError(f"{flag(name)} {value} is outside {low:g}..{high:g}; move it inside")
 
     def to_json(self) -> dict[str, Any]:
         """Return the `config` object of `theseus.json`."""

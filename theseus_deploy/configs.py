@@ -23,6 +23,7 @@ Init = Literal["auto", "bottom", "first", "last", "every-other"]
 Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
+RATES = (1e-6, 1e9)  # in inputs a second: rarer, and a time is no longer told from the one a moment later
 EPOCHS = 3.0  # where nobody says otherwise
 FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 
@@ -289,9 +290,9 @@ class PlanConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("qps", "p99_ms"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{flag(name)} {value} is not above 0; raise it")
+        if self.p99_ms <= 0:
+            raise ConfigError(f"--p99-ms {self.p99_ms} is not above 0; raise it")
+        self._within("qps", *RATES)
         if self.qps is None and self.arrivals == POISSON:
             raise ConfigError("--qps is missing, and Poisson arrivals have no rate without it; give inputs a second")
         self._at_least("batch_window_ms", 0)

@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -106,7 +107,7 @@ def train(
         if lesson.world.first:
             _write_log(trainer, workspace)
         if keep == "best" and (best := trainer.best_checkpoint):
-            trainer._load_from_checkpoint(str(best))
+            _take(best, trainer, workspace)
     except Exception as error:
         if resume and conductor and not conductor.began:
             raise _as_damage(error, resume, workspace) from error
@@ -235,6 +236,16 @@ def _write_log(trainer: StageTrainer, workspace: Workspace) -> None:
     write_atomically(workspace.path / LOG, "".join(f"{line}\n" for line in lines))
 
 
+def _take(best: Path, trainer: StageTrainer, workspace: Workspace) -> None:
+    try:
+        trainer._load_from_checkpoint(str(best))
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{best}, the best so far, cannot be read ({' '.join(str(error).split())[:200]}); remove it to take the "
+            f"weights of the last step, or {workspace.path} to begin anew"
+        ) from error
+
+
 def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> TrainingError:
     code = isinstance(error, UnpicklingError) and "weights_only" in str(error)
     reason = "it holds more than tensors, which could run code" if code else " ".join(str(error).split())[:200]
@@ -245,8 +256,6 @@ def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> Trai
 
 
 def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
-    from safetensors import SafetensorError
-
     if isinstance(error, SafetensorError):
         error = as_disk_error(error)
     if isinstance(error, OSError):

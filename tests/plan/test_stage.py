@@ -114,7 +114,9 @@ def test_a_report_without_threads_is_refused() -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"qps": 0.0}, "--qps 0.0 is not above 0"),
+        ({"qps": 0.0}, r"--qps 0.0 is outside 1e-06..1e\+09"),
+        ({"qps": 1e-320}, r"--qps 1e-320 is outside 1e-06..1e\+09; move it inside"),
+        ({"qps": 1e300}, r"--qps 1e\+300 is outside 1e-06..1e\+09; move it inside"),
         ({"p99_ms": -1.0}, "--p99-ms -1.0 is not above 0"),
         ({"qps": None}, "--qps is missing"),
         ({"batch_window_ms": -1.0}, "--batch-window-ms -1.0 is below 0"),

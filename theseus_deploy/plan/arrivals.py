@@ -1,12 +1,13 @@
 """When inputs arrive: drawn, or replayed from a log."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
 from theseus_deploy.benchmark.stats import Array
+from theseus_deploy.configs import RATES
 from theseus_deploy.errors import DataError
 
 MIN_STAMPS = 1000  # of fewer inputs, the slowest hundredth is no more than a few
@@ -44,8 +45,10 @@ def replay(path: Path, rate: float | None) -> Load:
     with np.errstate(over="ignore"):
         times: Array = stamps - stamps[0]
         own = float((len(times) - 1) / times[-1])
-    if not 0 < own < inf:
-        raise DataError(f"{path} goes from {stamps[0]:g} to {stamps[-1]:g}, which gives no rate; give times in seconds")
+    if not RATES[0] <= own <= RATES[1]:
+        raise DataError(
+            f"{path} goes from {stamps[0]:g} to {stamps[-1]:g}, which is {own:g} inputs a second; give times in seconds"
+        )
     return Load(own, times) if rate is None else Load(rate, times * own / rate)
 
 
