@@ -91,7 +91,7 @@ def test_a_recipe_is_a_point_of_the_papers_grids(name: str, rows: int) -> None:
     assert (config.method, config.schedule, config.layers, config.init, config.thaw, config.decay) == (
         "theseus", "linear", 6, "bottom", "none", "linear",
     )  # fmt: skip
-    assert (config.batch_size, config.max_length) == (32, 128)
+    assert (config.batch_size, config.max_length, config.precision) == (32, 128, "fp32")
     assert config.lr in LEARNING_RATES
     assert config.base_rate in BASE_RATES
     plan = Plan.of(config, rows)

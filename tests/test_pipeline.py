@@ -15,6 +15,7 @@ from theseus_deploy.configs import BenchmarkConfig, ExportConfig, Quantize
 from theseus_deploy.errors import ConfigError, DataError, TheseusError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.pipeline import Export, Recipe, benchmark_with_reference, run
+from theseus_deploy.verify import verify
 
 RECIPE = """
 model: {model}
@@ -81,9 +82,21 @@ def test_a_recipe_runs_once_and_then_only_what_changed(
 
 
 def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:
-    text = RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2)
+    recipe = Recipe.parse(RECIPE.format(model=encoder_only, data=corpus, layers=9), "recipe")
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="9"):
+        run(recipe, out)
+    assert [path.name for path in out.iterdir()] == ["predecessor"]
+    stamp = (out / "predecessor" / "theseus.json").stat().st_mtime_ns
+    assert all(check.ok for check in verify(out / "predecessor"))
+    with pytest.raises(ConfigError, match="9"):
+        run(recipe, out)
+    assert (out / "predecessor" / "theseus.json").stat().st_mtime_ns == stamp
+
+
+def test_a_recipe_whose_data_is_not_there_leaves_nothing(encoder_only: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        run(Recipe.parse(text, "recipe"), tmp_path / "out")
+        run(Recipe.parse(RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2), "a"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

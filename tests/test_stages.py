@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.conftest import BAD, FILLER, GOOD, write_csv
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
-from theseus_deploy.errors import ArtifactError, ConfigError
+from theseus_deploy.errors import ArtifactError, ConfigError, ModelError
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.progress import SILENT, Silent
 from theseus_deploy.workspace import REQUEST
@@ -58,6 +59,27 @@ def test_tags_that_our_own_hold_out_hides_from_training_are_known(encoder_only: 
     config = FinetuneConfig(max_steps=1, threads=1, precision="fp32")
     made = finetune_checkpoint(str(encoder_only), str(tmp_path / "rare.jsonl"), tmp_path / "out", config)
     assert {f"B-{row}" for row in range(20)} < set(made.manifest.task.labels)
+
+
+def test_finetune_refuses_what_could_not_be_compressed_before_it_trains(
+    encoder_only: Path, corpus: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(encoder_only, tmp_path / "albert")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "albert"}))
+    with pytest.raises(ModelError, match="'albert' cannot be compressed: all its layers share one set of weights"):
+        finetune_checkpoint(str(other), str(corpus), tmp_path / "out", FinetuneConfig(max_steps=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["albert"]
+
+
+def test_a_rival_is_not_held_to_a_schedule_that_nothing_of_it_follows(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    late = replace(SHORT, method="truncate", init="bottom", max_steps=2, replace_until=1.0)
+    assert compress(tiny_bert, corpus, tmp_path / "out", replace(late, decay="linear")).manifest.layers == 2
+    with pytest.raises(ConfigError, match="--replace-until 1 leaves none of 2 steps at rate 1"):
+        compress(tiny_bert, corpus, tmp_path / "late", late)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_finetune_learns_a_regression_from_fractions(encoder_only: Path, corpus: Path, tmp_path: Path) -> None:

@@ -28,6 +28,22 @@ EPOCHS = 3.0  # where nobody says otherwise
 FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 
 
+@dataclass(frozen=True)
+class MethodFacts:
+    """Whether modules are replaced one by one; whether the predecessor's logits are learned from."""
+
+    replaces: bool
+    has_teacher: bool
+
+
+METHODS: dict[Method, MethodFacts] = {
+    "theseus": MethodFacts(replaces=True, has_teacher=False),
+    "theseus+distill": MethodFacts(replaces=True, has_teacher=True),
+    "truncate": MethodFacts(replaces=False, has_teacher=False),
+    "distill": MethodFacts(replaces=False, has_teacher=True),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(Checked):
     """What every stage can be asked."""
@@ -109,9 +125,9 @@ class CompressConfig(TrainingConfig):
     the rate per optimizer step, and takes its place. `thaw` is what trains beside the successor's layers once the
     rate is 1, for the rivals from the start; None is everything where the predecessor's logits are learned from, else
     nothing, as in the paper's code. `decay` says how the learning rate falls: to 0 over the whole training, or from
-    `replace_until` on, where the successor is trained whole; or not at all, as in the paper. `keep` says whether the
-    successor is that of the best evaluation, of equals the first, or of the last step. `dropout` is that of the
-    predecessor's own training; None leaves it out where a text's logits are learned from, which the predecessor
+    `replace_until` on, where the successor is trained whole; or not at all, as eq. 7 of the paper assumes. `keep`
+    says whether the successor is that of the best evaluation, of equals the first, or of the last step. `dropout` is
+    that of the predecessor's own training; None leaves it out where a text's logits are learned from, which the predecessor
     computes without it, and not where words are tagged. `temperature` and `alpha` belong to distillation.
     """
 
@@ -156,12 +172,17 @@ class CompressConfig(TrainingConfig):
     @property
     def replaces(self) -> bool:
         """Whether modules are replaced one by one, and not all at once."""
-        return self.method.startswith("theseus")
+        return METHODS[self.method].replaces
 
     @property
     def has_teacher(self) -> bool:
         """Whether the predecessor's logits are learned from beside the labels."""
-        return self.method.endswith("distill")
+        return METHODS[self.method].has_teacher
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether anything follows the replacement schedule: modules, or where the learning rate begins to fall."""
+        return self.replaces or self.decay == "successor"
 
     @property
     def thaws(self) -> Thaw:

@@ -54,13 +54,15 @@ def finetune_checkpoint(
     An `out` that exists is an error, unless `overwrite`; with `reuse` it is kept if the same was asked of it before.
 
     Raises:
-        TheseusError: the model, the data or `out` cannot be used; nothing is written then.
+        TheseusError: the model, the data or `out` cannot be used, or no model of its family can be compressed; nothing
+            is written then.
     """
     world = World.here()
     progress = progress if world.first else SILENT
     claim(out, overwrite or reuse or Workspace.closing(out))
     checkpoint = open_checkpoint(ref)
     checkpoint.keep_from(out)
+    layers = count_layers(checkpoint.config)
     corpus = open_data(data, text, label, kind=config.task)
     train, validation = corpus.for_training()
     task = Task.infer(
@@ -94,7 +96,7 @@ def finetune_checkpoint(
             data=Source.of(corpus),
             task=task,
             parameters=model.num_parameters(),
-            layers=count_layers(model.config),
+            layers=layers,
             scores={"validation": scores},
         )
         return publish(model, lesson, manifest, out, workspace, overwrite or reuse)

@@ -49,13 +49,21 @@ def command(
         typer.Option(help="How the replacing rate moves; linear is the paper's curriculum.", rich_help_panel=REPLACING),
     ] = CompressConfig.schedule,
     base_rate: Annotated[
-        float, typer.Option(help="The rate b at step 0.", rich_help_panel=REPLACING)
+        float,
+        typer.Option(
+            help="b: the rate at step 0 of linear, at every step of constant; anti begins at 1 - b.",
+            rich_help_panel=REPLACING,
+        ),
     ] = CompressConfig.base_rate,
     replace_until: Annotated[
         float, typer.Option(help="Fraction of training at which the rate reaches 1.", rich_help_panel=REPLACING)
     ] = CompressConfig.replace_until,
     k: Annotated[
-        float | None, typer.Option(help="The paper's slope of the rate per step, instead.", rich_help_panel=REPLACING)
+        float | None,
+        typer.Option(
+            help="The paper's slope of the rate per step, instead: replacing ends where k t + b reaches 1.",
+            rich_help_panel=REPLACING,
+        ),
     ] = CompressConfig.k,
     thaw: Annotated[
         Thaw | None,
@@ -86,7 +94,7 @@ def command(
         Decay,
         typer.Option(
             help="How the learning rate falls: linearly to 0 over the whole training, or only over the part in which "
-            "the successor trains whole; or not at all, as in the paper.",
+            "the successor trains whole; or not at all.",
             rich_help_panel=opt.TRAINING,
         ),
     ] = CompressConfig.decay,

@@ -57,7 +57,7 @@ def test_replacing_no_steps_is_truncation_from_the_start() -> None:
 
 def test_a_slope_that_never_reaches_one_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"--k 0\.001 takes the rate from 0\.3 to 1 in 700 steps, but training has 500"
+        ConfigError, match=r"--k 0\.001 and --base-rate 0\.3 end the replacing after 700 steps, but training has 500"
     ):
         Schedule.of("linear", 0.3, total_steps=500, replace_until=0.5, k=0.001)
 

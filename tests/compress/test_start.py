@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from tests.conftest import make_bert, make_lesson
 from theseus_deploy.compress.families import layers_of
 from theseus_deploy.compress.module_map import ModuleMap
-from theseus_deploy.compress.start import beyond_chance, choose_start
+from theseus_deploy.compress.start import better_start, beyond_chance, choose_start
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.tasks import Task
 
@@ -55,10 +55,14 @@ def test_successors_start_as_the_layers_that_answer(lesson: Lesson, idling: tupl
     assert choose_start(model, lesson, MAP, CPU) == start
 
 
-def test_layers_that_answer_a_little_are_not_enough(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = balance(idle(make_bert(spread=1.0), (0, 2)), lesson)
-    monkeypatch.setattr("theseus_deploy.compress.start.ENOUGH", 1.01)
-    assert choose_start(model, lesson, MAP, CPU).init == "bottom"
+@pytest.mark.parametrize(
+    ("bottom", "last", "chosen"),
+    [(0.0, 0.69, "bottom"), (0.0, 0.7, "last"), (0.69, 0.7, "last"), (0.9, 0.9, "last"), (0.91, 0.9, "bottom")],
+)
+def test_last_layers_must_agree_on_70_percent_and_no_less_than_the_bottom_ones(
+    bottom: float, last: float, chosen: str
+) -> None:
+    assert better_start(bottom, last) == chosen
 
 
 def test_agreement_is_beyond_chance() -> None:

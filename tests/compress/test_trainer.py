@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD
 from transformers import TrainerCallback
 
 from tests.conftest import make_bert
 from tests.trainings import CONFIG, MAP, run
+from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.modules import assemble, successor_parameters, theseus_modules
 from theseus_deploy.compress.schedule import Schedule, replacement_mask
 from theseus_deploy.compress.trainer import TheseusTrainer
@@ -150,18 +152,25 @@ def test_the_logged_rate_is_the_schedule_and_the_equivalent_learning_rate_is_p_t
         assert line["replaced"] == sum(replacement_mask(CONFIG.seed, line["step"] - 1, 2, line["rate"]))
 
 
-def test_the_mean_displacement_under_a_constant_gradient_is_p_times_lr() -> None:
-    """Eq. 7, with plain SGD: a module that is drawn with probability p moves p lr a step on average."""
-    rate, lr, steps = 0.4, 0.01, 4000
-    weights = [nn.Parameter(torch.zeros(())) for _ in range(3)]
-    optimizer = torch.optim.SGD(weights, lr=lr)
-    for step in range(steps):
-        for weight, drawn in zip(weights, replacement_mask(5, step, 3, rate), strict=True):
-            weight.grad = torch.ones(()) if drawn else None
-        optimizer.step()
-    for weight in weights:
-        spread = lr * math.sqrt(rate * (1 - rate) / steps)
-        assert -weight.item() / steps == pytest.approx(rate * lr, abs=4 * spread)
+def test_the_mean_displacement_at_rate_p_is_that_of_p_times_the_learning_rate(lesson: Lesson, tmp_path: Path) -> None:
+    """Eq. 7, by plain SGD on all rows at once: a successor moves on p of the steps, and then as one at rate 1 does."""
+    steps, rate, lr = 60, 0.4, 1e-3
+    config = replace(CONFIG, max_steps=steps, batch_size=len(lesson.train), lr=lr)
+
+    def moved(rate: float) -> torch.Tensor:
+        model = assemble(make_bert(dropout=0.0), ModuleMap.even(4, 1))
+        before = torch.cat([weight.detach().flatten() for weight in successor_parameters(model)])
+        make = partial(
+            TheseusTrainer, schedule=Schedule("constant", rate, steps), optimizer_cls_and_kwargs=(SGD, {"lr": lr})
+        )
+        workspace = Workspace.open(tmp_path / str(rate), {}, overwrite=False)
+        train(make, model, lesson, Plan(steps, 1), config, workspace, SILENT, decay_from=steps, keep="last")
+        return torch.cat([weight.detach().flatten() for weight in successor_parameters(model)]) - before
+
+    always, sometimes = moved(1.0), moved(rate)
+    drawn = sum(replacement_mask(CONFIG.seed, step, 1, rate)[0] for step in range(steps))
+    assert abs(drawn / steps - rate) < 3 * math.sqrt(rate * (1 - rate) / steps)
+    assert float(sometimes @ always / (always @ always)) == pytest.approx(drawn / steps, rel=0.05)
 
 
 def test_without_dropout_modules_are_replaced_as_in_a_model_that_has_none(lesson: Lesson, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def line_up(
     found += [replace(_find(ref, config, is_baseline=False), role="reference") for ref in references]
     if config.device == "cuda":
         for runtime in dict.fromkeys(contender.runtime for contender in found):
-            RUNTIMES[runtime].check_gpu()
+            if refuse := RUNTIMES[runtime].check_gpu:
+                refuse()
     if config.bf16:
         found += _in_bf16(found)
     for contender in found[1:]:

@@ -173,7 +173,7 @@ def _check_torch() -> None:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a runtime takes, where it runs, the package it needs, and how it loads a candidate.
+    """What a runtime takes, where it runs, the package it needs, what installs that, and how it loads a candidate.
 
     `check_gpu` refuses a GPU that the runtime cannot use.
     """
@@ -181,14 +181,17 @@ class Runtime:
     kind: FolderKind
     devices: tuple[str, ...]
     package: str
+    install: str
     load: Callable[..., Session]
-    check_gpu: Callable[[], object] = tuple
+    check_gpu: Callable[[], object] | None = None
 
 
 RUNTIMES: dict[str, Runtime] = {
-    "torch": Runtime("checkpoint", ("cpu", "cuda"), "torch", TorchSession, _check_torch),
-    "onnxruntime": Runtime("bundle", ("cpu", "cuda"), "onnxruntime", BundleSession, check_gpu),
-    "openvino": Runtime("bundle", ("cpu",), "openvino", partial(BundleSession, load_graph=OpenVinoGraph)),
+    "torch": Runtime("checkpoint", ("cpu", "cuda"), "torch", "torch", TorchSession, _check_torch),
+    "onnxruntime": Runtime("bundle", ("cpu", "cuda"), "onnxruntime", "onnxruntime", BundleSession, check_gpu),
+    "openvino": Runtime(
+        "bundle", ("cpu",), "openvino", "theseus-deploy[openvino]", partial(BundleSession, load_graph=OpenVinoGraph)
+    ),
 }
 DEFAULT: Mapping[FolderKind, str] = {"checkpoint": "torch", "bundle": "onnxruntime"}
 
@@ -207,7 +210,6 @@ def runtime_for(kind: FolderKind, asked: str, name: str, is_baseline: bool) -> s
         )
     if find_spec(facts.package) is None:
         raise ConfigError(
-            f"--runtime {runtime} needs the package {facts.package}; install it with "
-            f"`pip install 'theseus-deploy[{facts.package}]'`"
+            f"--runtime {runtime} needs the package {facts.package}; install it with `pip install '{facts.install}'`"
         )
     return runtime

@@ -19,7 +19,8 @@ class Schedule:
     """The replacing rate p over the optimizer steps (section 3.3 of the paper).
 
     `linear` is the curriculum p_d = min(1, k t + b); `constant` is p = b; `anti` is 1 - p_d. From step
-    `replacing_steps` on, the rate is 1 whatever the kind: the successor fine-tuning phase.
+    `replacing_steps` on, the rate is 1 whatever the kind: the successor fine-tuning phase. The paper has it for the
+    first two, and that `anti` has it as well is ours: its successor would never train whole.
     """
 
     kind: ScheduleKind
@@ -45,8 +46,8 @@ class Schedule:
         steps = ceil(round((1 - base_rate) / k, 6))
         if steps >= total_steps:
             raise ConfigError(
-                f"--k {k:g} takes the rate from {base_rate:g} to 1 in {steps} steps, but training has {total_steps}; "
-                "raise --k or --epochs, so that the successor is also trained whole"
+                f"--k {k:g} and --base-rate {base_rate:g} end the replacing after {steps} steps, but training has "
+                f"{total_steps}; raise --k or --epochs, so that the successor is also trained whole"
             )
         return cls(kind, base_rate, steps, k)
 

@@ -49,7 +49,6 @@ def compress(
     from theseus_deploy.trainer import StageTrainer
     from theseus_deploy.training import train
 
-    schedule = schedule_of(config, plan)
     trainers: dict[str, type[StageTrainer]] = {
         "theseus": TheseusTrainer,
         "truncate": StageTrainer,
@@ -61,6 +60,7 @@ def compress(
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
     if config.replaces:
+        schedule = schedule_of(config, plan)
         told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaws]
         progress.say(
             f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
@@ -71,9 +71,10 @@ def compress(
     if init == "auto":
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
     model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
-    decay_from = {"linear": 0, "successor": schedule.replacing_steps, "none": plan.steps}[config.decay]
     make = partial(trainer or trainers[config.method], **asked)
-    train(make, model, lesson, plan, config, workspace, progress, decay_from=decay_from, keep=config.keep)
+    train(
+        make, model, lesson, plan, config, workspace, progress, decay_from=_decay_from(config, plan), keep=config.keep
+    )
     return strip(model) if config.replaces else model.requires_grad_(True)
 
 
@@ -118,7 +119,8 @@ def compress_checkpoint(
     check_request(config, checkpoint.config.model_type)
     note_repeats(train, validation, progress)
     plan = Plan.of(config, len(train), world)
-    schedule_of(config, plan)
+    if config.scheduled:
+        schedule_of(config, plan)
     device = torch_device(config.device)
     world.join(device)
     model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task)
@@ -164,8 +166,19 @@ def map_of(config: CompressConfig, layers: int) -> ModuleMap:
 
 
 def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
-    """Return the replacement schedule asked for."""
+    """Return the replacement schedule asked for.
+
+    Raises:
+        ConfigError: it leaves no step at rate 1.
+    """
     return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+
+
+def _decay_from(config: CompressConfig, plan: "Plan") -> int:
+    """Return the optimizer step from which the learning rate falls."""
+    if config.decay == "successor":
+        return schedule_of(config, plan).replacing_steps
+    return 0 if config.decay == "linear" else plan.steps
 
 
 def _seen(plan: "Plan", lesson: "Lesson", config: CompressConfig) -> list[int] | None:

@@ -70,10 +70,15 @@ def choose_start(
             return 0.0
 
     agreement = {"bottom": agree("bottom"), "last": agree("last")}
-    init: Init = "last" if agreement["last"] >= max(ENOUGH, agreement["bottom"]) else "bottom"
+    init = better_start(**agreement)
     shown = ", ".join(f"{100 * value:.0f} % of {name}" for name, value in agreement.items())
     progress.say(f"successors start as --init {init}: untrained layers agree beyond chance with {shown}")
     return Start(init, agreement)
+
+
+def better_start(bottom: float, last: float) -> Init:
+    """Choose by how far the untrained layers of either agree with the predecessor beyond chance."""
+    return "last" if last >= max(ENOUGH, bottom) else "bottom"
 
 
 def beyond_chance(task: Task, logits: Array, expected: Array) -> float:
