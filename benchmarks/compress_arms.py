@@ -37,7 +37,7 @@ from theseus_deploy.data import open_data
 from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.execution import eager_attention, quiet
 from theseus_deploy.lesson import Lesson
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
 from theseus_deploy.tokens import tokenise

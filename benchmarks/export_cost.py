@@ -26,7 +26,7 @@ CHECKPOINT = """
 import sys
 from pathlib import Path
 from transformers import BertConfig, BertForSequenceClassification, set_seed
-from theseus_deploy.models import open_checkpoint, save_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
 
 set_seed(0)
 save_checkpoint(

@@ -40,7 +40,7 @@ from theseus_deploy.export.quantize.tournament import SETTINGS
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.machine import this_machine, usable_cores, versions
 from theseus_deploy.manifest import Manifest
-from theseus_deploy.models import open_checkpoint, save_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
 from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.progress import SILENT
 from theseus_deploy.splits import Split

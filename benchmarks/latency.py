@@ -34,7 +34,7 @@ from theseus_deploy.compress.modules import truncate
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.export.stage import export_checkpoint
-from theseus_deploy.models import open_checkpoint, save_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
 from theseus_deploy.tasks import Task
 from theseus_deploy_cli.console import progress as choose_progress
 

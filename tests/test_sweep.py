@@ -17,7 +17,7 @@ from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.lesson import predict
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.tasks import KINDS
 from theseus_deploy.tokens import tokenise
 

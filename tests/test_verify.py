@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from theseus_deploy.artifact import Artifact
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.verify import verify
 
 Change = Callable[[dict], object]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.families import FAMILIES, LABELS, SENTENCES, save_tokenizer_of
 from theseus_deploy.export.stage import save_tokenizer
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tasks import Task
 from theseus_deploy.words import at_words

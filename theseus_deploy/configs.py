@@ -127,8 +127,8 @@ class CompressConfig(TrainingConfig):
     nothing, as in the paper's code. `decay` says how the learning rate falls: to 0 over the whole training, or from
     `replace_until` on, where the successor is trained whole; or not at all, as eq. 7 of the paper assumes. `keep`
     says whether the successor is that of the best evaluation, of equals the first, or of the last step. `dropout` is
-    that of the predecessor's own training; None leaves it out where a text's logits are learned from, which the predecessor
-    computes without it, and not where words are tagged. `temperature` and `alpha` belong to distillation.
+    that of the predecessor's own training; None leaves it out where a text's logits are learned from, which the
+    predecessor computes without it, and not where words are tagged. `temperature` and `alpha` belong to distillation.
     """
 
     method: Method = "theseus+distill"

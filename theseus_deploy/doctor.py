@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from theseus_deploy.checks import Check
+from theseus_deploy.errors import brief
 from theseus_deploy.machine import AMX, BF16, INT8, Machine, cpu_quota, this_machine
 
 EXTRAS = {
@@ -133,10 +134,9 @@ def _hub() -> Check:
     try:
         HfApi(endpoint=endpoint, token=False).model_info(HUB_MODEL, timeout=HUB_SECONDS)
     except Exception as error:  # offline mode, OSErrors, and those of whatever HTTP library is underneath
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
         detail = (
-            f"not reachable at {endpoint} ({reason}): give local folders, files and built-ins, or set HF_ENDPOINT to a "
-            "mirror"
+            f"not reachable at {endpoint} ({brief(error, 100)}): give local folders, files and built-ins, or "
+            "set HF_ENDPOINT to a mirror"
         )
         return Check("Hub", True, detail)
     return Check("Hub", True, f"reachable at {endpoint}")
@@ -146,7 +146,7 @@ def _gpu() -> str:
     try:
         import torch
     except (ImportError, OSError) as error:  # it is missing, or a library that it links to is
-        return f"unknown: torch cannot be imported ({' '.join(str(error).split())})"
+        return f"unknown: torch cannot be imported ({brief(error)})"
     return (
         torch.cuda.get_device_name(0)
         if torch.cuda.is_available()

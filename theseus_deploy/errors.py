@@ -57,6 +57,11 @@ class DeliveryError(TheseusError):
     exit_code = 130
 
 
+def brief(error: Exception, most: int = 200) -> str:
+    """Say in one line, of so many characters at most, what a library's error says; its name where it says nothing."""
+    return " ".join(str(error).split())[:most].rstrip(".:") or type(error).__name__
+
+
 def suggest(value: str, known: list[str] | tuple[str, ...]) -> str:
     """Name the known value nearest to a mistyped one, or list them all."""
     from difflib import get_close_matches

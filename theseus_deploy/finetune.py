@@ -9,7 +9,7 @@ from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import note_repeats, open_data
 from theseus_deploy.distributed import World
 from theseus_deploy.execution import torch_device, torch_threads
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
 from theseus_deploy.workspace import Workspace

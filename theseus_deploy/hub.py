@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from theseus_deploy.errors import HubError
+from theseus_deploy.errors import HubError, brief
 
 
 def check_login(repository: str) -> None:
@@ -39,8 +39,7 @@ def push(folder: Path, repository: str) -> str:
 
 
 def _refused(repository: str, error: Exception) -> HubError:
-    reason = " ".join(str(error).split())[:200].rstrip(".:") or type(error).__name__
     return HubError(
-        f"--push-to-hub {repository} was refused ({reason}); log in with `hf auth login`, and check the name and the "
-        "network"
+        f"--push-to-hub {repository} was refused ({brief(error)}); log in with `hf auth login`, and check the name and "
+        "the network"
     )

@@ -11,7 +11,7 @@ from theseus_deploy.artifact import Artifact, scratch
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
-from theseus_deploy.errors import ArtifactError, ConfigError, ExportError, suggest
+from theseus_deploy.errors import ArtifactError, ConfigError, ExportError, brief, suggest
 from theseus_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Recipe:
         try:
             recipe = yaml.load(content, _loader())
         except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none; brackets without end
-            raise ConfigError(f"{where} is no YAML ({' '.join(str(error).split())}); correct it") from error
+            raise ConfigError(f"{where} is no YAML ({brief(error)}); correct it") from error
         if not isinstance(recipe, dict):
             raise ConfigError(f"{where} is no mapping of keys to values; begin with `model:` and `data:`")
         keys = ["model", "data", "text", "label", *SHARED, "finetune", "compress", "export", "benchmark"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
-from theseus_deploy.errors import ArtifactError, ConfigError, DataError
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError, brief
 from theseus_deploy.machine import MOST_THREADS, usable_cores, warn_if_moved
 from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
@@ -232,7 +232,7 @@ def _load_tokenizer(path: Path, max_length: int) -> tuple[Any, dict[str, Any]]:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the one class that tokenizers raises
-        raise ArtifactError(f"{path} cannot be read ({_brief(error)}); export the bundle again") from error
+        raise ArtifactError(f"{path} cannot be read ({brief(error)}); export the bundle again") from error
     if tokenizer.padding is None:
         raise ArtifactError(f"{path} does not say how to pad; export the bundle again")
     padding = {name: tokenizer.padding[name] for name in ("direction", "pad_id", "pad_type_id", "pad_token")}
@@ -256,8 +256,4 @@ def _load_session(path: Path, threads: int, settings: Mapping[str, str]) -> Any:
             options.add_session_config_entry(name, value)
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's dozen errors share no other base class
-        raise ArtifactError(f"{path} cannot be loaded ({_brief(error)}); export the bundle again") from error
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise ArtifactError(f"{path} cannot be loaded ({brief(error)}); export the bundle again") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theseus_deploy import builtin, glue
-from theseus_deploy.errors import DataError, suggest
+from theseus_deploy.errors import DataError, brief, suggest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,7 +130,7 @@ def _read_file(path: Path) -> Table:
         NotImplementedError,
         OverflowError,
     ) as error:  # what pyarrow, json and we raise for what cannot be parsed
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; correct the file") from error
+        raise DataError(f"{path} cannot be read: {brief(error)}; correct the file") from error
 
 
 def _read_csv(path: Path) -> Table:
@@ -276,7 +276,7 @@ def _read_hub(ref: str, hub_id: str) -> Tables:
     try:
         loaded = load_dataset(name, config or None)
     except Exception as error:  # OSError, ValueError, RuntimeError, and those of whatever HTTP library is underneath
-        reason = _brief(error) if answers else "it cannot be reached"
+        reason = brief(error) if answers else "it cannot be reached"
         raise DataError(
             f"{ref} is no local path, and the Hub gave no such data set ({reason}); "
             "check the name and the network, or give a file"
@@ -346,7 +346,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")  # of a picture beside the text, say
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, JSON_TYPES) else str(value)
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,8 +1,7 @@
 """transformers.Trainer with our data path, checkpoints and progress."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from theseus_deploy.artifact import write_atomically
+from theseus_deploy.disk import torch_writing
 from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson
@@ -138,11 +138,11 @@ class StageTrainer(Trainer):
         return found
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        with _errors_of_torch_as_of_the_disk():
+        with torch_writing():
             super()._save_optimizer_and_scheduler(output_dir)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        with _errors_of_torch_as_of_the_disk():
+        with torch_writing():
             super()._save_rng_state(output_dir)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -163,15 +163,6 @@ class StageTrainer(Trainer):
         with torch.no_grad():
             for name, weight in saved.items():
                 known[name].copy_(weight)
-
-
-@contextmanager
-def _errors_of_torch_as_of_the_disk() -> Iterator[None]:
-    """Raise OSError for the RuntimeError that torch.save raises, in words that vary, where a file cannot be written."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error).partition("\n")[0]) from error
 
 
 class EpochSampler(LengthGroupedSampler):

@@ -16,12 +16,13 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from theseus_deploy.artifact import Artifact, Manifest, write_atomically
 from theseus_deploy.configs import Keep, TrainingConfig
+from theseus_deploy.disk import as_disk_error
 from theseus_deploy.distributed import ALONE, World
-from theseus_deploy.errors import ConfigError, TrainingError, suggest
+from theseus_deploy.errors import ConfigError, TrainingError, brief, suggest
 from theseus_deploy.execution import eager_attention, quiet, torch_device, torch_threads
 from theseus_deploy.lesson import HALF, Lesson
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import as_disk_error, save_checkpoint
+from theseus_deploy.models.checkpoint import save_checkpoint
 from theseus_deploy.progress import Progress
 from theseus_deploy.trainer import Conductor, StageTrainer
 from theseus_deploy.workspace import LOG, Workspace, lost_from, step_of
@@ -241,16 +242,16 @@ def _take(best: Path, trainer: StageTrainer, workspace: Workspace) -> None:
         trainer._load_from_checkpoint(str(best))
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"{best}, the best so far, cannot be read ({' '.join(str(error).split())[:200]}); remove it to take the "
+            f"{best}, the best so far, cannot be read ({brief(error)}); remove it to take the "
             f"weights of the last step, or {workspace.path} to begin anew"
         ) from error
 
 
 def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> TrainingError:
     code = isinstance(error, UnpicklingError) and "weights_only" in str(error)
-    reason = "it holds more than tensors, which could run code" if code else " ".join(str(error).split())[:200]
+    reason = "it holds more than tensors, which could run code" if code else brief(error)
     return TrainingError(
-        f"{checkpoint} cannot be resumed from ({reason or type(error).__name__}); remove it to resume from the one "
+        f"{checkpoint} cannot be resumed from ({reason}); remove it to resume from the one "
         f"before, or {workspace.path} to begin anew"
     )
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.checks import Check
-from theseus_deploy.errors import ArtifactError
-from theseus_deploy.models import find_here, is_folder, is_name
+from theseus_deploy.errors import ArtifactError, brief
+from theseus_deploy.models.find import find_here, is_folder, is_name
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.probe import FILE, Probe
 
@@ -59,7 +59,7 @@ def _probe(artifact: Artifact, predictor: Predictor) -> Check:
     try:
         distance = probe.distance(predictor)
     except Exception as error:  # onnxruntime's errors share no other base class
-        return Check("probe", False, f"a probe of {shown} cannot be answered ({' '.join(str(error).split())})")
+        return Check("probe", False, f"a probe of {shown} cannot be answered ({brief(error)})")
     same = distance <= probe.atol
     found = f"the logits differ by {distance:.2g} from those stored, and {probe.atol:.2g} is allowed"
     remedy = "" if same else "; use a CPU like that of the manifest, or export it again on this one"

@@ -10,7 +10,7 @@ import pytest
 from tests.families import write_rows
 from theseus_deploy.benchmark.runtimes import RUNTIMES
 from theseus_deploy.data import open_data
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 
 
 def test_openvino_answers_as_onnxruntime_does(fp32_bundle: Path, corpus: Path) -> None:

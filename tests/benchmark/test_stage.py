@@ -25,7 +25,7 @@ from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.predictor import Predictor
 
 CANDIDATE = {

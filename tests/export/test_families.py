@@ -18,7 +18,7 @@ from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import INT8, Scheme
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.lesson import predict
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.splits import Split
 from theseus_deploy.tokens import tokenise

@@ -11,7 +11,7 @@ from theseus_deploy.benchmark.runtimes import BF16, RUNTIMES, FolderKind, runtim
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 from theseus_deploy.machine import this_machine, warn_if_moved
-from theseus_deploy.models import Checkpoint, open_checkpoint
+from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 WEIGHTS: dict[FolderKind, tuple[tuple[str, ...], ...]] = {  # in the order in which they are looked for

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.errors import ConfigError, ModelError, brief
 
 PROVIDER = "CUDAExecutionProvider"
 NOT_CAPTURED = "-1"  # the graph id that onnxruntime neither captures nor replays
@@ -47,7 +47,7 @@ class CudaGraph:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's dozen errors share no other base class
-            raise ModelError(f"{path} cannot be loaded on a GPU ({' '.join(str(error).split())[:200]})") from error
+            raise ModelError(f"{path} cannot be loaded on a GPU ({brief(error)})") from error
         if self._session.get_providers()[0] != PROVIDER:  # it falls back without an error
             raise ModelError(
                 f"{path} fell back to {self._session.get_providers()[0]}: onnxruntime cannot open the GPU; check its "

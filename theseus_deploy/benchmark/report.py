@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from theseus_deploy.artifact import write_atomically
-from theseus_deploy.errors import ArtifactError
+from theseus_deploy.errors import ArtifactError, brief
 
 SCHEMA = 1
 READ = {  # of a report, by those who compare with it or plan with it
@@ -308,8 +308,9 @@ class BenchmarkReport:
             _check(report)
             return report
         except DAMAGED as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise ArtifactError(f"{path} is no benchmark report ({why}); make one with `theseus benchmark`") from error
+            raise ArtifactError(
+                f"{path} is no benchmark report ({brief(error)}); make one with `theseus benchmark`"
+            ) from error
 
 
 def _check(report: BenchmarkReport) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.benchmark.cuda import CudaGraph, check_gpu
-from theseus_deploy.errors import ConfigError, ModelError
+from theseus_deploy.errors import ConfigError, ModelError, brief
 from theseus_deploy.words import Words
 
 Texts = Sequence[tuple[str, ...]]
@@ -54,7 +54,7 @@ class TorchSession:
         import torch
 
         from theseus_deploy.execution import torch_device
-        from theseus_deploy.models import Checkpoint
+        from theseus_deploy.models.checkpoint import Checkpoint
 
         torch.set_num_threads(threads)
         checkpoint = Checkpoint(ref, Path(path), artifact=None)  # the parent has checked the files' hashes
@@ -145,8 +145,7 @@ class OpenVinoGraph:
         try:
             self._compiled = openvino.Core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:
-            words = " ".join(str(error).split())[:200]
-            raise ModelError(f"{path} cannot be run by OpenVINO ({words}); use --runtime onnxruntime") from error
+            raise ModelError(f"{path} cannot be run by OpenVINO ({brief(error)}); use --runtime onnxruntime") from error
 
     def get_inputs(self) -> list[SimpleNamespace]:
         """Return the graph's inputs."""

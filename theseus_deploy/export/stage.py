@@ -30,7 +30,8 @@ from theseus_deploy.export.quantize.choose import check_request, check_rows, qua
 from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
-from theseus_deploy.models import open_checkpoint, write_tokenizer
+from theseus_deploy.models.checkpoint import open_checkpoint
+from theseus_deploy.models.tokenizer import write_tokenizer
 from theseus_deploy.predictor import SESSION, Predictor
 from theseus_deploy.probe import Probe
 from theseus_deploy.progress import SILENT, Progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from theseus_deploy.artifact import Manifest, Parent, fingerprint, ledger_entry
 from theseus_deploy.errors import ArtifactError, ExportError
-from theseus_deploy.models import find_here
+from theseus_deploy.models.find import find_here
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 from tests.checkpoints import MOODS, Save, configure, refuse
 from tests.conftest import BAD, GOOD, SPECIAL, make_bert
 from tests.families import save_tokenizer_of
-from theseus_deploy.models import open_checkpoint, write_tokenizer
+from theseus_deploy.models.checkpoint import open_checkpoint
+from theseus_deploy.models.tokenizer import write_tokenizer
 
 
 @pytest.mark.parametrize(

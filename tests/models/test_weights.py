@@ -21,7 +21,7 @@ from transformers import (
 
 from tests.checkpoints import MOODS, Save, configure, refuse
 from tests.conftest import make_bert
-from theseus_deploy.models import Checkpoint, open_checkpoint
+from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
 

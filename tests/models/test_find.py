@@ -18,7 +18,7 @@ from tests.checkpoints import MOODS, refuse
 from tests.conftest import make_bert, make_tokenizer
 from tests.hub import Hub
 from theseus_deploy.artifact import Artifact
-from theseus_deploy.models import open_checkpoint, save_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
 
 
 @pytest.mark.parametrize("ref", ["not a name!", "a--b", "owner/..", "x" * 200])
@@ -29,7 +29,7 @@ def test_what_is_no_hub_id_is_refused(ref: str) -> None:
 REACH = """
 import sys, time
 from theseus_deploy.errors import ModelError
-from theseus_deploy.models import open_checkpoint
+from theseus_deploy.models.checkpoint import open_checkpoint
 for ref in sys.argv[1:]:
     began = time.monotonic()
     try:
@@ -92,7 +92,7 @@ def fetch(code: str, home: Path) -> str:
         settings = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
                     "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}  # fmt: skip
         ran = subprocess.run(
-            [sys.executable, "-c", f"from theseus_deploy.models import open_checkpoint; {code}"],
+            [sys.executable, "-c", f"from theseus_deploy.models.checkpoint import open_checkpoint; {code}"],
             env={**os.environ, **settings}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         server.shutdown()
@@ -123,3 +123,12 @@ def test_a_checkpoint_of_ours_comes_whole_from_the_hub(tmp_path: Path, monkeypat
     monkeypatch.setitem(Hub.data_sets, "owner/model", {**files, ".gitattributes": b"x", "pytorch_model.bin": b"y"})
     found = Path(fetch("print(open_checkpoint('owner/model').path)", tmp_path / "home"))
     assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == files.keys()
+
+
+@pytest.mark.parametrize("ref", ["./missing", "../missing", "~/missing", "a/b/c"])
+def test_a_path_that_is_not_there_is_refused(ref: str) -> None:
+    assert refuse(lambda: open_checkpoint(ref)) == f"{ref} does not exist; give a model folder or a Hub id"
+
+
+def test_a_builtin_mistyped_is_suggested() -> None:
+    assert refuse(lambda: open_checkpoint("demo:minlm")).endswith("did you mean 'demo:minilm'?")

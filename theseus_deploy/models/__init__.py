@@ -1,0 +1,1 @@
+"""A model's folder: found by its name, read for what it is, loaded and written."""
