@@ -200,6 +200,22 @@ def test_what_names_no_column_is_refused(spelled: str) -> None:
             Recipe.parse(f"{{model: a, data: b, {key}: {spelled}}}", "recipe")
 
 
+@pytest.mark.parametrize("spelled", ["no", "[on]"])
+def test_a_name_that_yaml_reads_as_true_or_false_is_to_be_quoted(spelled: str) -> None:
+    with pytest.raises(ConfigError, match="YAML reads yes, no, on and off as true and false; quote the name"):
+        Recipe.parse(f"{{model: a, data: b, label: {spelled}}}", "recipe")
+
+
+@pytest.mark.parametrize(
+    ("key", "places"),
+    [("epochs", "finetune: or compress:"), ("layers", "compress:"), ("min-agreement", "export:"),
+     ("max_p50_ratio", "benchmark:")],
+)  # fmt: skip
+def test_a_key_of_a_section_that_stands_at_the_top_is_sent_there(key: str, places: str) -> None:
+    with pytest.raises(ConfigError, match=rf"recipe: key '{key}' is unknown; write it below {places}$"):
+        Recipe.parse(f"{{model: a, data: b, {key}: 1}}", "recipe")
+
+
 @pytest.mark.slow
 def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundle: Path, corpus: Path) -> None:
     """One run with all that may be asked: the baseline in the bundle's runtime, bf16, and an earlier report."""

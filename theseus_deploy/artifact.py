@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
            "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
+SHOWN = 32  # characters of a file's name in that of its draft, which may be no longer than a name may be
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EBUSY,
               errno.EXDEV)  # fmt: skip
@@ -283,7 +284,7 @@ def write_atomically(path: Path, content: str) -> None:
     Of a name that is no UTF-8, the bytes that are none are escaped as JSON does it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:SHOWN]}.", dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

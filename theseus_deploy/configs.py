@@ -24,6 +24,8 @@ Quantize = Literal["none", "dynamic", "static", "fp16", "auto"]
 Runtime = Literal["auto", "torch", "onnxruntime", "openvino"]
 POISSON = "poisson"
 RATES = (1e-6, 1e9)  # in inputs a second: rarer, and a time is no longer told from the one a moment later
+LONGEST_MS = 1e9  # eleven days
+DEAREST = 1e9  # an hour, in whatever is paid
 EPOCHS = 3.0  # where nobody says otherwise
 FEWEST_STEPS = 1_000  # of compressing, there: what the paper's shortest schedule takes until the rate is 1
 
@@ -272,7 +274,7 @@ class BenchmarkConfig(Config):
         self._at_least("min_samples", 5)
         self._at_least("max_seconds", 1)
         self._at_least("max_rows", 1)
-        self._at_least("price_per_hour", 0)
+        self._within("price_per_hour", 0, DEAREST)
         self._at_least("max_p50_ratio", 0)
         self._at_least("max_p95_ratio", 0)
         self._at_least("max_size_ratio", 0)
@@ -316,14 +318,13 @@ class PlanConfig(Checked):
         self._within("qps", *RATES)
         if self.qps is None and self.arrivals == POISSON:
             raise ConfigError("--qps is missing, and Poisson arrivals have no rate without it; give inputs a second")
-        self._at_least("batch_window_ms", 0)
-        self._at_least("network_ms", 0)
+        for name in ("p99_ms", "batch_window_ms", "network_ms", "overhead_ms"):
+            self._within(name, 0, LONGEST_MS)
         if self.batch_window_ms + self.network_ms >= self.p99_ms:
             raise ConfigError(
                 f"--batch-window-ms {self.batch_window_ms:g} and --network-ms {self.network_ms:g} leave nothing of "
                 f"--p99-ms {self.p99_ms:g} to answer in; lower the window"
             )
         self._at_least("max_batch", 1)
-        self._at_least("overhead_ms", 0)
-        self._at_least("price_per_hour", 0)
+        self._within("price_per_hour", 0, DEAREST)
         self._at_least("seed", 0)

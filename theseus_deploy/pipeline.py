@@ -88,7 +88,7 @@ class Recipe:
         keys = ["model", "data", "text", "label", *SHARED, "finetune", "compress", "export", "benchmark"]
         for key in recipe:
             if key not in keys:
-                raise ConfigError(f"{where}: key {key!r} is unknown; {suggest(str(key), keys)}")
+                raise ConfigError(f"{where}: key {key!r} is unknown; {_place_of(str(key)) or suggest(str(key), keys)}")
         for key in ("model", "data"):
             if not (recipe.get(key) and isinstance(recipe[key], str)):
                 raise ConfigError(
@@ -307,10 +307,25 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
         return replace(asked, references=[str(folder)]).run(progress)
 
 
+def _place_of(key: str) -> str:
+    """Say below which sections of a recipe a key belongs that was found at its top; nothing if below none."""
+    name = key.replace("-", "_")
+    kinds = {
+        "finetune": FinetuneConfig,
+        "compress": CompressConfig,
+        "export": ExportConfig,
+        "benchmark": BenchmarkConfig,
+    }
+    sections = [f"{section}:" for section, kind in kinds.items() if name in {field.name for field in fields(kind)}]
+    return f"write it below {' or '.join(sections)}" if sections else ""
+
+
 def _columns(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if any(isinstance(name, bool) for name in names):
+        raise ConfigError(f"text or label {value!r}: YAML reads yes, no, on and off as true and false; quote the name")
     columns = tuple(str(name).strip() for name in names if isinstance(name, str | int))
     if not all(columns) or len(columns) != len(names) or not columns:
         raise ConfigError(f"text or label {value!r} names no columns; write a name, or a list of names")

@@ -108,12 +108,12 @@ def _facts(facts: dict[str, float | str]) -> str:
 
 def print_json(document: Any) -> None:
     """Make stdout one JSON document."""
-    print(json.dumps(document, indent=2, ensure_ascii=_is_narrow()))
+    print(json.dumps(document, indent=2, ensure_ascii=_is_narrow(), allow_nan=False))
 
 
 def print_line(document: Any) -> None:
     """Print a JSON document as one line, at once."""
-    print(json.dumps(document, ensure_ascii=_is_narrow()), flush=True)
+    print(json.dumps(document, ensure_ascii=_is_narrow(), allow_nan=False), flush=True)
 
 
 def _is_narrow() -> bool:

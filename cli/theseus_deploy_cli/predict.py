@@ -16,6 +16,7 @@ from theseus_deploy_cli import console
 from theseus_deploy_cli import options as opt
 
 CHUNK = 512  # inputs answered together
+TABLES = (".csv", ".jsonl", ".parquet")  # not .tsv: pairs with a tab between them look the same
 Input = str | tuple[str, ...]
 
 
@@ -104,6 +105,8 @@ def _lines(texts: list[str], file: Path | None) -> Iterator[str]:
 def _open(file: Path | None) -> AbstractContextManager[Iterable[bytes]]:
     if file is None:
         return nullcontext(())
+    if file.suffix.lower() in TABLES:
+        raise ConfigError(f"--file {file} is a table, and one text a line is read; write its column of texts to a .txt")
     if str(file) == "-":
         if sys.stdin is None:
             raise ConfigError("--file -, but stdin is closed; give a file, or pipe texts into the command")

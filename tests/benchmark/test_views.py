@@ -12,6 +12,7 @@ from rich.console import Console
 
 from tests.benchmark.page import Page
 from tests.benchmark.reports import GATES, HOSTILE, make_report, with_everything
+from tests.conftest import largest_file
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import check_places, html, junit, markdown, save, terminal, words
 from theseus_deploy.errors import ArtifactError, ConfigError
@@ -108,9 +109,19 @@ def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"r\.json is what --against compares with, and would be replaced"):
         check_places([tmp_path / "new" / ".." / "r.json"], str(tmp_path / "r.json"))
     assert not (tmp_path / "new").exists()
-    with pytest.raises(ArtifactError, match="cannot be written"):
-        save(make_report(), [tmp_path / f"{'long' * 62}.md", tmp_path / "short.md"])
+    report = make_report()
+    with largest_file(len(report.dumps()) - 1), pytest.raises(ArtifactError, match=r"report\.json cannot be written"):
+        save(report, [tmp_path / "report.json", tmp_path / "short.md"])
     assert (tmp_path / "short.md").exists()  # one that fails takes no other with it
+    longest = tmp_path / f"{'n' * 250}.json"
+    save(make_report(), [longest])
+    assert BenchmarkReport.open(longest) == make_report()
+
+
+def test_a_report_does_not_go_where_a_manifest_says_what_is_there(fp32_bundle: Path) -> None:
+    for name in ("theseus.json", "report.md"):
+        with pytest.raises(ConfigError, match=rf"{name} lies in a folder that theseus has made and checks; choose"):
+            check_places([fp32_bundle / name])
 
 
 def test_every_view_says_why_a_gate_is_undecided() -> None:

@@ -93,6 +93,18 @@ def test_a_disk_that_takes_no_more_output_is_one_line(unbuffered: bool) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell closes its streams so")
+def test_with_stderr_closed_a_command_says_nothing_and_its_exit_code_is_true(int8_bundle: Path) -> None:
+    def run(*words: object) -> tuple[int, str]:
+        command = ["sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, "-m", "theseus_deploy_cli.main", *map(str, words)]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        return ran.returncode, ran.stdout
+
+    assert run("plan", "nowhere.json", "--qps", 10, "--p99-ms", 20, "--json") == (2, "")
+    code, answer = run("predict", int8_bundle, "good film")
+    assert (code, json.loads(answer).keys()) == (0, {"label", "score", "scores"})
+
+
 def test_the_time_left_of_a_resumed_training_is_that_of_the_steps_it_makes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

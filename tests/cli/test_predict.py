@@ -47,6 +47,11 @@ def test_entities_stand_where_they_say_in_the_line(
         (("--file", "latin.txt"), "theseus: --file latin.txt, line 2 is not UTF-8; convert the file"),
         (("--file", "wide.txt"), "theseus: --file wide.txt, line 1 is not UTF-8; convert the file"),
         (("a film \udce9",), "theseus: text 1 is not UTF-8; convert it"),
+        (
+            ("--file", "table.csv"),
+            "theseus: --file table.csv is a table, and one text a line is read; write its column",
+        ),
+        (("--file", "rows.JSONL"), "theseus: --file rows.JSONL is a table, and one text a line is read; write its"),
         (("a film", "--threads", 0), "theseus: --threads 0 is not between 1 and the "),
         (("a film", "--threads", 100_000), "theseus: --threads 100000 is not between 1 and the "),
     ],

@@ -64,7 +64,7 @@ def test_a_slope_that_never_reaches_one_is_refused() -> None:
 
 @pytest.mark.parametrize("until", [1.0, 0.9999])
 def test_a_rate_that_reaches_one_when_all_is_over_is_refused(until: float) -> None:
-    with pytest.raises(ConfigError, match=rf"--replace-until {until:g} leaves none of 500 steps at rate 1; lower it"):
+    with pytest.raises(ConfigError, match=rf"--replace-until {until:g} leaves none of 500 steps at rate 1, where"):
         Schedule.of("linear", 0.3, total_steps=500, replace_until=until, k=None)
     assert Schedule.of("linear", 0.3, total_steps=500, replace_until=0.998, k=None).replacing_steps == 499
 

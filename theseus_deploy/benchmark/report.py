@@ -319,6 +319,11 @@ def _check(report: BenchmarkReport) -> None:
     for part, names in READ.items():
         if missing := [name for name in names if name not in getattr(report, part)]:
             raise ValueError(f"its {part} lacks {', '.join(missing)}")
+    for name in ("cores", "threads"):
+        if not _is_count(environment[name]):
+            raise ValueError(f"its {name} are {environment[name]!r}")
+    if not all(isinstance(remark, str) for remark in environment["noise"].get("remarks", ())):
+        raise ValueError("the remarks on its noise are no texts")
     low, high = environment["noise"]["interval"]
     if not 0 < low <= high:
         raise ValueError(f"the interval of its noise is {low} to {high}")
@@ -329,18 +334,24 @@ def _check(report: BenchmarkReport) -> None:
             raise ValueError(f"{one.name} has no score in {data['metric']}")
         for latency in one.latency:
             samples = latency.samples
+            if not _is_count(latency.batch):
+                raise ValueError(f"{one.name} was timed at batches of {latency.batch!r}")
             if not _are_times(samples):
                 raise ValueError(f"{one.name} has samples that are no times, or none")
             if latency.rounds < 1 or len(samples) % latency.rounds:
                 raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
         for paced in one.paced:
-            if not (paced.busy > 0 and _are_times(paced.samples) and _are_times(paced.again)):
+            if not (0 < paced.busy <= 1 and _are_times(paced.samples) and _are_times(paced.again)):
                 raise ValueError(f"{one.name} has samples of inputs that came at random that are no times, or none")
             if len(paced.samples) != len(paced.again):
                 raise ValueError(f"{one.name} has {len(paced.samples)} samples with pauses, {len(paced.again)} without")
         for latency, beside in zip(one.latency, report.baseline.latency, strict=False):
             if (latency.rounds, len(latency.samples)) != (beside.rounds, len(beside.samples)):
                 raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _are_times(samples: Sequence[float]) -> bool:

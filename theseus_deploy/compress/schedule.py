@@ -39,15 +39,16 @@ class Schedule:
             steps = round(replace_until * total_steps)
             if steps >= total_steps:
                 raise ConfigError(
-                    f"--replace-until {replace_until:g} leaves none of {total_steps} steps at rate 1; lower it, so "
-                    "that the successor is also trained whole"
+                    f"--replace-until {replace_until:g} leaves none of {total_steps} steps at rate 1, where the "
+                    "successor trains whole and its learning rate falls; lower it"
                 )
             return cls(kind, base_rate, steps)
         steps = ceil(round((1 - base_rate) / k, 6))
         if steps >= total_steps:
             raise ConfigError(
                 f"--k {k:g} and --base-rate {base_rate:g} end the replacing after {steps} steps, but training has "
-                f"{total_steps}; raise --k or --epochs, so that the successor is also trained whole"
+                f"{total_steps}; raise --k or --epochs, so that the successor also trains whole and its learning rate "
+                "falls"
             )
         return cls(kind, base_rate, steps, k)
 

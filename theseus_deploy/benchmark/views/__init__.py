@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from theseus_deploy.artifact import write_atomically
+from theseus_deploy.artifact import Artifact, write_atomically
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import html, junit, markdown
 from theseus_deploy.errors import ArtifactError, ConfigError
@@ -21,8 +21,9 @@ def check_places(paths: Sequence[Path], against: str | None = None) -> None:
     """Refuse a place that no view can be written to, before any time is spent on measuring.
 
     Raises:
-        ConfigError: the name ends in something else, or is a folder's, or no folder can hold it; or it is that of the
-            report to compare with, `against`, which would be compared with itself the next time.
+        ConfigError: the name ends in something else, or is a folder's, or no folder can hold it, or it lies in a folder
+            whose manifest says what is in it; or it is that of the report to compare with, `against`, which would be
+            compared with itself the next time.
     """
     for path in paths:
         if against and path.resolve() == Path(against).resolve():
@@ -31,6 +32,10 @@ def check_places(paths: Sequence[Path], against: str | None = None) -> None:
             raise ConfigError(f"--report {path} ends in {path.suffix or 'nothing'!r}; end it in {', '.join(VIEWS)}")
         if path.is_dir():
             raise ConfigError(f"--report {path} is a folder; name a file in it")
+        if Artifact.exists(path.absolute().parent):
+            raise ConfigError(
+                f"--report {path} lies in a folder that theseus has made and checks; choose another place"
+            )
         place = next(folder for folder in path.absolute().parents if folder.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise ConfigError(f"--report {path} cannot be written in {place}; choose another place")

@@ -105,7 +105,7 @@ def quantise(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
     scheme = Scheme(method, not this_machine().native_int8, config.per_channel, config.quantize_embeddings)
     ranges, notes = None, dict[str, Any]()
     if method == "static" and judge.corpus:
-        ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus)
+        ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus, progress)
     if budget := Budget.of(config, judge.task):
         sensitivity = keep_within(
             budget,
@@ -130,7 +130,7 @@ def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
     }
     notes = dict[str, Any]()
     if judge.corpus:
-        ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus)
+        ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus, progress)
         schemes |= {replace(scheme, method="static"): ranges for scheme in list(schemes)}
     texts = Split("the check", list(judge.texts), [""] * len(judge.texts))
     timing = BenchmarkConfig(seed=config.seed, threads=config.threads, max_seconds=RACE_SECONDS)
@@ -146,8 +146,12 @@ def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
     return Chosen(PRECISION[scheme.method], {**receipt, **notes}, found.session)
 
 
-def _calibrated(graph: Path, config: ExportConfig, judge: Judge, corpus: Corpus) -> tuple[Ranges, dict[str, Any]]:
+def _calibrated(
+    graph: Path, config: ExportConfig, judge: Judge, corpus: Corpus, progress: Progress
+) -> tuple[Ranges, dict[str, Any]]:
     """Find the ranges of activations on rows of the data, and say on how many."""
     rows = rows_of(corpus)
+    if len(rows) < ROWS:
+        progress.say(f"static int8 is calibrated on {len(rows)} of {ROWS} rows: others may go beyond their ranges")
     ranges = calibrate(graph, judge.encode(rows), config.threads or usable_cores())
     return ranges, {"rows": len(rows), "range": "minimum to maximum"}
