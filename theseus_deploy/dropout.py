@@ -1,18 +1,16 @@
 """Dropout that costs a third of torch's own on a CPU."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 import torch
 from torch.nn.functional import dropout
-from torch.overrides import TorchFunctionMode
+
+from theseus_deploy.substitute import Substitute
 
 BITS = 16  # of randomness an element; what is kept is scaled by the chance that this makes of p, and the mean kept
 VALUES = 1 << BITS
 DRAWN = 64 // BITS  # elements from one number of the generator
 
 
-class PackedDropout(TorchFunctionMode):
+class PackedDropout(Substitute):
     """Compute every dropout of a model on the CPU from 16 random bits an element, as long as this is entered.
 
     torch draws a number of its generator for each element, one after another, which took a fifth of a training step;
@@ -20,17 +18,8 @@ class PackedDropout(TorchFunctionMode):
     checkpoints hold as they do without it.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Answer a call of `torch.nn.functional.dropout`, and let all others through."""
-        del types
-        call = packed_dropout if func is dropout else func
-        return call(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(dropout, packed_dropout)
 
 
 def packed_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:

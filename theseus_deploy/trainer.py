@@ -71,7 +71,7 @@ class StageTrainer(Trainer):
     ) -> Any:
         """Compute the loss of a batch: on a CPU with a dropout that is drawn cheaply, or with none."""
         if not self.dropout:
-            self.hold_still()
+            self.disable_dropout()
         with PackedDropout() if self.dropout and self.args.device.type == "cpu" else nullcontext():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -92,8 +92,8 @@ class StageTrainer(Trainer):
         else:
             self.state.best_model_checkpoint = self.state.best_global_step = self.state.best_metric = None
 
-    def hold_still(self) -> None:
-        """Have the model compute as it does in evaluation, of which its gradients know nothing."""
+    def disable_dropout(self) -> None:
+        """Put the model in evaluation mode, whose gradients are those of a model that drops nothing."""
         self.network.train(False)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

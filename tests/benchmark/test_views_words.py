@@ -8,20 +8,21 @@ from tests.benchmark.reports import GATES, make_report
 from theseus_deploy.benchmark.gains import gain
 from theseus_deploy.benchmark.report import Gate, Verdict
 from theseus_deploy.benchmark.views import markdown, words
+from theseus_deploy.benchmark.winner import winner
 
 
 def test_a_reference_is_shown_and_never_wins() -> None:
     report = make_report("a (torch)", "b (torch)")
     slow, fast = report.candidates
-    assert words.winner(report) == fast
+    assert winner(report) == fast
     referred = replace(report, candidates=(slow, replace(fast, role="reference")))
-    assert words.winner(referred) == slow
+    assert winner(referred) == slow
     assert "b (torch)" in markdown.render(referred)
 
 
 def test_a_winner_passed_its_gates_and_is_certainly_faster() -> None:
     report = make_report("a (torch)", "b (torch)")
-    best = words.winner(report)
+    best = winner(report)
     assert best is not None
     assert best.name == "b (torch)"
     held = replace(report, gates=(replace(GATES[1], candidate="b (torch)"),))

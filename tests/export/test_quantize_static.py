@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import export_bundle
 from tests.export.graphs import STATIC, ranges_of, texts_of
+from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import open_data
@@ -20,7 +21,6 @@ from theseus_deploy.export.quantize.receipt import BIAS, account
 from theseus_deploy.export.quantize.scheme import INT8
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.predictor import Predictor
-from theseus_deploy.progress import Silent
 from theseus_deploy.verify import verify
 
 
@@ -84,17 +84,10 @@ def test_rows_to_judge_on_are_not_calibrated_on(corpus: Path) -> None:
 
 @pytest.mark.thorough
 def test_a_calibration_on_few_rows_is_told(tiny_bert: Path, tmp_path: Path) -> None:
-    class Told(Silent):
-        def __init__(self) -> None:
-            self.lines: list[str] = []
-
-        def say(self, message: str) -> None:
-            self.lines.append(message)
-
     (tmp_path / "one.csv").write_text("text,label\ngood film,positive\n")
-    told, config = Told(), ExportConfig(quantize="static", threads=1)
-    export_checkpoint(str(tiny_bert), tmp_path / "out", config, data=str(tmp_path / "one.csv"), progress=told)
-    assert "static int8 is calibrated on 1 of 128 rows: others may go beyond their ranges" in told.lines
+    watcher, config = Watcher(), ExportConfig(quantize="static", threads=1)
+    export_checkpoint(str(tiny_bert), tmp_path / "out", config, data=str(tmp_path / "one.csv"), progress=watcher)
+    assert "static int8 is calibrated on 1 of 128 rows: others may go beyond their ranges" in watcher.told
 
 
 def test_static_needs_rows_and_says_so_before_anything_is_read(tmp_path: Path) -> None:

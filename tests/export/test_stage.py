@@ -1,3 +1,4 @@
+import gc
 import json
 import subprocess
 import sys
@@ -5,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from tests.families import save_tiny
 from tests.watcher import Watcher
@@ -49,6 +50,20 @@ def test_where_inputs_are_cut_is_said_or_asked(shallow_bert: Path, tmp_path: Pat
     assert (said in watcher.told) == (length is None)
     with pytest.raises(ModelError, match="--max-length 65 is more than the 64 positions"):
         export_checkpoint(str(shallow_bert), tmp_path / "other", replace(config, max_length=65))
+
+
+@pytest.mark.thorough
+def test_the_checkpoint_has_made_room_when_its_graph_is_loaded(shallow_bert: Path, tmp_path: Path) -> None:
+    class Counter(Watcher):
+        def say(self, message: str) -> None:
+            super().say(f"{message}: {sum(isinstance(one, PreTrainedModel) for one in gc.get_objects())}")
+
+    counter = Counter()
+    gc.collect()
+    counter.say("before")
+    export_checkpoint(str(shallow_bert), tmp_path / "out", ExportConfig(threads=1), progress=counter)
+    alive = {title: int(count) for title, count in (line.rsplit(": ", 1) for line in counter.told)}
+    assert alive["asking the checkpoint"] > alive["before"] == alive["asking the fp32 graph"]
 
 
 def test_an_fp32_bundle_has_one_parity_and_no_quantization(fp32_bundle: Path) -> None:

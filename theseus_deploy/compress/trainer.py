@@ -59,9 +59,9 @@ class TheseusTrainer(StageTrainer):
             weight.requires_grad_(True)
         return super().create_optimizer(model)
 
-    def hold_still(self) -> None:
+    def disable_dropout(self) -> None:
         """Hold still what drops activations; modules go on being replaced, which they are in training alone."""
-        super().hold_still()
+        super().disable_dropout()
         for module in self.modules:
             module.training = True
 

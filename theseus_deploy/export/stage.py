@@ -80,14 +80,16 @@ def export(
 
     The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
     difference is reported. `corpus` is what int8 is calibrated on and scored with, `timer` times what
-    `--quantize auto` tries. The model must be float32, on the CPU. Of its `predecessor`, nothing may be in the graph
-    but what the two share.
+    `--quantize auto` tries. The model must be float32, on the CPU, and makes room for the graph where its caller keeps
+    it in no variable. Of its `predecessor`, nothing may be in the graph but what the two share.
 
     Raises:
         ConfigError: what was asked needs a corpus, or a timer.
         ExportError: the model cannot be exported, its graph answers otherwise, or holds what was replaced.
     """
     original = _convert(model, tokenizer, task, texts, config, folder, predecessor, progress)
+    del model
+    gc.collect()  # the exporter leaves cycles that hold weights
     return _ship(original, config, folder, corpus, progress, timer)
 
 
@@ -131,14 +133,15 @@ def export_checkpoint(
         return kept
     texts = choose_texts(corpus.for_scoring().texts if corpus else [], task)
     before = checkpoint.artifact.manifest if checkpoint.artifact else None
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task)
+    checkpoint.check_trained()
+    tokenizer = checkpoint.tokenizer(task)
     if checkpoint.artifact is None and config.max_length is None:
         progress.say(f"inputs are cut at {task.max_length} tokens, for {ref} does not say where: see --max-length")
     with Artifact.writing(out, overwrite or reuse) as draft:
-        original = _convert(model, tokenizer, task, texts, config, draft.path, Predecessor.of(before), progress)
-        del model  # the graph needs the room: `export` is these two steps for a model that its caller keeps
-        gc.collect()  # the exporter leaves cycles that hold weights
-        exported = _ship(original, config, draft.path, corpus, progress, timer)
+        exported = export(
+            checkpoint.trained(), tokenizer, task, texts, config, draft.path, progress,
+            corpus=corpus, predecessor=Predecessor.of(before), timer=timer,
+        )  # fmt: skip
         manifest = Manifest(
             kind="bundle",
             stage="export",

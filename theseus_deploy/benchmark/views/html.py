@@ -11,6 +11,7 @@ from markupsafe import Markup
 from theseus_deploy.benchmark.gains import gain, has_twin
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
 from theseus_deploy.benchmark.views import main_table, numbers, plots, words
+from theseus_deploy.benchmark.winner import winner, winner_or_fastest
 
 WIDE, NARROW = 1040, 360  # each plot is drawn twice, so that its letters keep their size on a phone
 MOST_PAIRS = 20  # of labels that two models exchange, in the page; the JSON has all
@@ -75,7 +76,7 @@ def _everyone(report: BenchmarkReport) -> tuple[Candidate, ...]:
 
 
 def _kind(report: BenchmarkReport, one: Candidate) -> str:
-    return "baseline" if one is report.baseline else "winner" if one is words.winner(report) else "other"
+    return "baseline" if one is report.baseline else "winner" if one is winner(report) else "other"
 
 
 def _label(report: BenchmarkReport, one: Candidate) -> plots.Label:
@@ -157,7 +158,7 @@ def _steps(report: BenchmarkReport) -> list[dict[str, Cell]]:
 
 
 def _waterfall(report: BenchmarkReport) -> Plot | None:
-    found = gain(report, words.hero(report))
+    found = gain(report, winner_or_fastest(report))
     falls = [
         plots.Fall(
             plots.Label(words.changes(step).capitalize(), words.change_detail(step), _kind(report, found.candidate)),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
 from theseus_deploy.benchmark.views import main_table, numbers, words
+from theseus_deploy.benchmark.winner import winner
 
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 SHOWN = ("rate", "size", "load", "memory", "metric", "loyalty")
@@ -69,7 +70,7 @@ def _candidates(report: BenchmarkReport, shown: Sequence[str], most_of_name: int
     for key in shown:
         table.add_column(f"{columns[key].header}\n{columns[key].unit}", justify="right", no_wrap=True)
     texts = {key: main_table.cells(report, key) for key in ("p50", *shown)}
-    best = words.winner(report)
+    best = winner(report)
     for position, one in enumerate((report.baseline, *report.candidates)):
         low, high = one.latency[0].ratio.interval
         ratio = Text("baseline", style="dim")

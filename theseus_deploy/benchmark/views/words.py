@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from theseus_deploy.benchmark.gains import Gain, Step, gain
-from theseus_deploy.benchmark.noise import allowed_for
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Gate, Latency
-from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.benchmark.views.numbers import counted, digits, interval, megabytes, times
+from theseus_deploy.benchmark.winner import asked, p50_ratio, surely_faster, undefeated, winner, winner_or_fastest
 from theseus_deploy.machine import Machine
 
 RESTLESS = 0.1  # half the width of a ratio's interval, as a share of it, beyond which its point should not be quoted
@@ -109,27 +108,6 @@ def ratio_cell(latency: Latency) -> str:
     return f"{times(latency.ratio.p50)}x {interval(latency.ratio.interval)}"
 
 
-def undefeated(report: BenchmarkReport) -> list[Candidate]:
-    """Return the candidates that passed every gate, in their order; without gates, all of them, references never."""
-    stopped = {gate.candidate for gate in report.gates if gate.verdict != "pass"}
-    return [one for one in _asked(report) if one.name not in stopped]
-
-
-def winner(report: BenchmarkReport) -> Candidate | None:
-    """Return the fastest candidate that passed every gate and is certainly faster than the baseline: beyond noise."""
-    return min((one for one in undefeated(report) if _surely_faster(report, one)), key=_p50, default=None)
-
-
-def _surely_faster(report: BenchmarkReport, one: Candidate) -> bool:
-    noise, ratio = report.environment["noise"], one.latency[0].ratio
-    judged = allowed_for(Estimate(ratio.p50, ratio.interval), noise["interval"], noise.get("crowding", 0.0))
-    return judged.interval[1] < 1
-
-
-def _p50(one: Candidate) -> float:
-    return one.latency[0].ratio.p50
-
-
 def verdict_line(report: BenchmarkReport) -> str:
     """Say how the gates went."""
     if report.verdict is None:
@@ -145,8 +123,8 @@ def winner_line(report: BenchmarkReport) -> str:
     """Say who won, by how much, and what it cost."""
     best = winner(report)
     if best is None:
-        sure = [one for one in _asked(report) if _surely_faster(report, one)]
-        fastest, able = min(sure, key=_p50, default=hero(report)), undefeated(report)
+        sure = [one for one in asked(report) if surely_faster(report, one)]
+        fastest, able = min(sure, key=p50_ratio, default=winner_or_fastest(report)), undefeated(report)
         stops = [gate.name for gate in report.gates if gate.candidate == fastest.name and gate.verdict != "pass"]
         if not stops:
             return "No candidate is certainly faster than the baseline."
@@ -161,18 +139,9 @@ def winner_line(report: BenchmarkReport) -> str:
     )
 
 
-def hero(report: BenchmarkReport) -> Candidate:
-    """Return the candidate that is worth taking apart: the winner, or the fastest where nobody won."""
-    return winner(report) or min(_asked(report), key=_p50)
-
-
-def _asked(report: BenchmarkReport) -> list[Candidate]:
-    return [one for one in report.candidates if one.role == "candidate"]
-
-
 def gain_line(report: BenchmarkReport) -> str:
     """Say which share of the winner's gain, or of the fastest candidate's, came from what."""
-    found = gain(report, hero(report))
+    found = gain(report, winner_or_fastest(report))
     if not found.steps:
         return f"{plain(found.candidate.name)} has the baseline’s runtime, layers and precision: no gain to take apart."
     whole = 1 / found.candidate.latency[0].ratio.p50
