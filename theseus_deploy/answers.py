@@ -69,8 +69,8 @@ def _number(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
 
 def _entities(task: Task, logits: Logits, words: Words | None) -> dict[str, Any]:
     assert words is not None
-    seen = np.abs(logits).max(axis=1) > 0  # zeros stand for a word that the model never saw
-    tags = [task.labels[tag] if one else OUTSIDE for tag, one in zip(task.decide(logits), seen, strict=True)]
+    decided = zip(task.decide(logits), task.seen(logits), strict=True)
+    tags = [task.labels[tag] if seen else OUTSIDE for tag, seen in decided]
     certain = softmax(logits).max(axis=1)
     entities = []
     for label, first, behind in read_entities(tags):

@@ -172,9 +172,17 @@ class Task:
         A word that was cut off, whose logits are zeros, is outside any entity.
         """
         decisions = self.facts.decide(logits)
-        if self.tags_words and OUTSIDE in self.labels:
-            decisions[~logits.any(axis=1)] = self.labels.index(OUTSIDE)
+        if OUTSIDE in self.labels:
+            decisions[~self.seen(logits)] = self.labels.index(OUTSIDE)
         return decisions
+
+    def seen(self, *answers: Array) -> NDArray[np.bool_]:
+        """Tell for each item whether any of several models saw it, by the logits of each, of shape (items, labels).
+
+        A word that was cut off has zeros, which are no answer; what is no word was always seen.
+        """
+        seen: NDArray[np.bool_] = np.any(answers, axis=(0, 2))
+        return seen if self.tags_words else np.ones_like(seen)
 
     def agree(self, one: Array, other: Array) -> NDArray[np.bool_]:
         """Tell for each item whether two models, by their logits of shape (items, labels), decide the same."""

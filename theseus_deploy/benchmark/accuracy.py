@@ -102,9 +102,6 @@ def loyalty(task: Task, logits: Array, baseline: Array) -> Loyalty | None:
 
 
 def seen_by_either(task: Task, logits: Array, baseline: Array) -> NDArray[np.bool_]:
-    """Tell of each item whether a model saw it: a word that was cut off, whose logits are zeros, is no answer.
-
-    All items count where none was seen.
-    """
-    seen: NDArray[np.bool_] = np.any((logits, baseline), axis=(0, 2))
-    return seen if task.tags_words and seen.any() else np.ones_like(seen)
+    """Tell of each item whether it counts: those that either saw (`Task.seen`), or all where none was seen."""
+    seen = task.seen(logits, baseline)
+    return seen if seen.any() else np.ones_like(seen)

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from theseus_deploy.benchmark.contender import Contender
 from theseus_deploy.benchmark.latency import Shape
 from theseus_deploy.benchmark.noise import crowded
 from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change
-from theseus_deploy.benchmark.stats import Array, Interval, median_ratio_change
+from theseus_deploy.benchmark.stats import Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
@@ -79,7 +77,8 @@ def compare(
     changes = []
     for one in candidates:
         if was := before.get(one.name):
-            ours, theirs = (_rounds(one), _rounds(baseline)), (_rounds(was), _rounds(earlier.baseline))
+            ours = (one.latency[0].by_round, baseline.latency[0].by_round)
+            theirs = (was.latency[0].by_round, earlier.baseline.latency[0].by_round)
             now = crowded(noise, crowding, one.latency[0].ratio.p50)
             past = crowded(then["interval"], then.get("crowding", 0.0), was.latency[0].ratio.p50)
             found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(now).widened(past)
@@ -113,8 +112,3 @@ def _facts(
 def _shape(report: BenchmarkReport) -> Shape:
     first = report.baseline.latency[0]
     return Shape(first.batch, first.sequence)
-
-
-def _rounds(one: Candidate) -> Array:
-    first = one.latency[0]
-    return np.array(first.samples).reshape(first.rounds, -1)

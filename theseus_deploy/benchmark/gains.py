@@ -9,10 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import permutations
 
-import numpy as np
-
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
-from theseus_deploy.benchmark.stats import Array, Estimate, median_ratio_change
+from theseus_deploy.benchmark.stats import Estimate, median_ratio_change
 
 CHANGES = ("runtime", "compression", "quantisation")  # the order in which a gain is told where all of it was measured
 Corner = tuple[Hashable, ...]  # what a candidate is with respect to each of the changes
@@ -111,9 +109,6 @@ def _ratio(report: BenchmarkReport, start: Candidate, end: Candidate) -> Estimat
     if start is report.baseline:
         known = end.latency[0].ratio
         return Estimate(known.p50, known.interval)
-    seed, baseline = report.config["seed"], _rounds(report.baseline)
-    return median_ratio_change((_rounds(end), baseline), (_rounds(start), baseline), (seed, seed))
-
-
-def _rounds(one: Candidate) -> Array:
-    return np.array(one.latency[0].samples).reshape(one.latency[0].rounds, -1)
+    seed, baseline = report.config["seed"], report.baseline.latency[0].by_round
+    after, before = end.latency[0].by_round, start.latency[0].by_round
+    return median_ratio_change((after, baseline), (before, baseline), (seed, seed))

@@ -8,6 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from theseus_deploy.artifact import write_atomically
 from theseus_deploy.errors import ArtifactError, brief
 
@@ -59,6 +62,11 @@ class Latency:
     ratio: Ratio
     per_second_and_core: float | None = None
     cost_per_million: float | None = None
+
+    @property
+    def by_round(self) -> NDArray[np.float64]:
+        """Return the samples as an array of shape (rounds, samples a round)."""
+        return np.array(self.samples).reshape(self.rounds, -1)
 
 
 @dataclass(frozen=True)

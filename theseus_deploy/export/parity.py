@@ -110,8 +110,8 @@ def compare(expected: Answers, answered: Answers, texts: Texts, task: Task) -> P
             )
     difference = np.abs(checkpoint - graph).max(axis=1)
     worst = int(difference.argmax())
-    seen = checkpoint.any(axis=1) | graph.any(axis=1)  # words that were cut off are zeros, which would always agree
-    agreement = float(task.agree(checkpoint, graph)[seen].mean()) if task.labels else None
+    agreed = task.agree(checkpoint, graph)[task.seen(checkpoint, graph)]  # words that were cut off would always agree
+    agreement = float(agreed.mean()) if task.labels else None
     return Parity(float(difference[worst]), agreement, len(texts), asked[text_of[worst]])
 
 

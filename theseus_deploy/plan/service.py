@@ -69,7 +69,7 @@ class ServiceTimes:
                 "with --device cpu"
             )
         measured = {
-            item.batch: np.array(item.samples).reshape(item.rounds, -1)
+            item.batch: item.by_round
             for item in sorted(candidate.latency, key=lambda item: item.batch)
             if item.sequence == "data"
         }
