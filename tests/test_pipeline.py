@@ -200,6 +200,16 @@ def test_what_names_no_column_is_refused(spelled: str) -> None:
             Recipe.parse(f"{{model: a, data: b, {key}: {spelled}}}", "recipe")
 
 
+def test_a_folder_that_can_hold_no_report_is_refused_before_anything_is_trained(
+    encoder_only: Path, corpus: Path, fp32_bundle: Path
+) -> None:
+    recipe = RECIPE.format(model=encoder_only, data=corpus, layers=2) + BENCHMARK
+    before = sorted(fp32_bundle.iterdir())
+    with pytest.raises(ConfigError, match="lies in a folder that theseus has made and checks; choose another place"):
+        run(Recipe.parse(recipe, "a recipe"), fp32_bundle)
+    assert sorted(fp32_bundle.iterdir()) == before
+
+
 @pytest.mark.parametrize("spelled", ["no", "[on]"])
 def test_a_name_that_yaml_reads_as_true_or_false_is_to_be_quoted(spelled: str) -> None:
     with pytest.raises(ConfigError, match="YAML reads yes, no, on and off as true and false; quote the name"):

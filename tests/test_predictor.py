@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.conftest import make_rows
 from tests.families import SENTENCES
-from theseus_deploy.errors import ArtifactError, ConfigError, DataError
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError, ModelError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.tables import read_tables
@@ -282,3 +283,19 @@ sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_an_answer_that_is_no_finite_number_is_an_error_and_no_answer(fp32_bundle: Path) -> None:
+    class Overflowing:
+        def __init__(self, path: Path) -> None:
+            self.graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            self.get_inputs, self.get_outputs = self.graph.get_inputs, self.graph.get_outputs
+
+        def run(self, names: list[str], given: dict[str, Any]) -> list[np.ndarray]:
+            (logits,) = self.graph.run(names, given)
+            return [np.where(given["attention_mask"].sum(axis=1, keepdims=True) > 6, np.nan, logits)]
+
+    predictor = Predictor(fp32_bundle, load=lambda path, threads: Overflowing(path))
+    assert len(predictor.predict(["good film", "bad"])) == 2
+    with pytest.raises(ModelError, match="input 2 is answered with a logit that is no finite number; export the"):
+        predictor.predict(["good film", "good " * 20, "bad"])

@@ -268,8 +268,8 @@ def _check_benchmark(config: BenchmarkConfig, out: Path) -> None:
     from theseus_deploy.benchmark.views import check_places
 
     check_threads(config)
+    check_places([out / name for name in REPORTS], config.against)
     if config.against:
-        check_places([out / name for name in REPORTS], config.against)
         BenchmarkReport.open(Path(config.against))
 
 

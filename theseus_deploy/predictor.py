@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.answers import ANSWERS
-from theseus_deploy.errors import ArtifactError, ConfigError, DataError, brief
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError, ModelError, brief
 from theseus_deploy.machine import MOST_THREADS, usable_cores, warn_if_moved
 from theseus_deploy.manifest import Manifest, read_manifest
 from theseus_deploy.tasks import Task
@@ -96,13 +96,22 @@ class Predictor:
           `text == input[start:end]`) and `score`, the mean probability of its words' tags. Where the input was a list
           of words, offsets count in what single spaces join them to, and `words` is the range of words from the first
           to behind the last. What was cut off has no entities.
+
+        Raises:
+            DataError: an input is none that the model was trained on.
+            ModelError: a logit is no finite number.
         """
         questions = self._read(texts)
+        logits = self._ask(questions, batch_size)
+        if (
+            broken := next((row for row, items in enumerate(logits, 1) if not np.isfinite(items).all()), None)
+        ) is not None:
+            raise ModelError(
+                f"input {broken} is answered with a logit that is no finite number; export the checkpoint without "
+                "--quantize, or train it again"
+            )
         answer = ANSWERS[self.task.kind]
-        return [
-            answer(self.task, items, question.words)
-            for question, items in zip(questions, self._ask(questions, batch_size), strict=True)
-        ]
+        return [answer(self.task, items, question.words) for question, items in zip(questions, logits, strict=True)]
 
     def logits(self, texts: Sequence[Text], batch_size: int = 32) -> Logits:
         """Return logits of shape (items, labels), in order; batches hold inputs of like length, to pad little.

@@ -65,7 +65,9 @@ def run() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     warnings.showwarning = _warn
     if sys.stderr is None:  # closed, as daemons have it: the next file that is opened would be what libraries write to
-        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+        while (nowhere := os.open(os.devnull, os.O_RDWR)) < 2:
+            pass
+        sys.stderr = os.fdopen(nowhere, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a sign that an old console lacks is no bug
             stream.reconfigure(errors="replace")

@@ -26,7 +26,8 @@ def command(
     ],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", metavar="[TEXT]...")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with one text a line; `-` reads stdin.", metavar="F", parser=opt.path)
+        Path | None,
+        typer.Option(help="A file with one text a line, no table; `-` reads stdin.", metavar="F", parser=opt.path),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu"],
@@ -106,7 +107,9 @@ def _open(file: Path | None) -> AbstractContextManager[Iterable[bytes]]:
     if file is None:
         return nullcontext(())
     if file.suffix.lower() in TABLES:
-        raise ConfigError(f"--file {file} is a table, and one text a line is read; write its column of texts to a .txt")
+        raise ConfigError(
+            f"--file {file} is a table, and one text a line is read; write its texts to a .txt, or pipe it to --file -"
+        )
     if str(file) == "-":
         if sys.stdin is None:
             raise ConfigError("--file -, but stdin is closed; give a file, or pipe texts into the command")

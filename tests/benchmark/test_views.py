@@ -119,7 +119,7 @@ def test_reports_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_report_does_not_go_where_a_manifest_says_what_is_there(fp32_bundle: Path) -> None:
-    for name in ("theseus.json", "report.md"):
+    for name in ("theseus.json", "report.md", "reports/new/report.md"):
         with pytest.raises(ConfigError, match=rf"{name} lies in a folder that theseus has made and checks; choose"):
             check_places([fp32_bundle / name])
 

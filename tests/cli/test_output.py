@@ -94,12 +94,30 @@ def test_a_disk_that_takes_no_more_output_is_one_line(unbuffered: bool) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell closes its streams so")
-def test_with_stderr_closed_a_command_says_nothing_and_its_exit_code_is_true(int8_bundle: Path) -> None:
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_with_stderr_closed_a_command_says_nothing_and_its_exit_code_is_true(int8_bundle: Path, closed: str) -> None:
     def run(*words: object) -> tuple[int, str]:
-        command = ["sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, "-m", "theseus_deploy_cli.main", *map(str, words)]
+        command = [
+            "sh",
+            "-c",
+            f'exec "$0" "$@" {closed}',
+            sys.executable,
+            "-m",
+            "theseus_deploy_cli.main",
+            *map(str, words),
+        ]
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         return ran.returncode, ran.stdout
 
+    code = "import sys; from theseus_deploy_cli.main import run; sys.argv[1:] = ['--version']\n"
+    code += "try: run()\nexcept SystemExit: print(sys.stderr.fileno())"
+    shell = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert shell.stdout.splitlines()[-1] == "2"  # else what libraries write there went to the next file opened
     assert run("plan", "nowhere.json", "--qps", 10, "--p99-ms", 20, "--json") == (2, "")
     code, answer = run("predict", int8_bundle, "good film")
     assert (code, json.loads(answer).keys()) == (0, {"label", "score", "scores"})

@@ -49,9 +49,9 @@ def test_entities_stand_where_they_say_in_the_line(
         (("a film \udce9",), "theseus: text 1 is not UTF-8; convert it"),
         (
             ("--file", "table.csv"),
-            "theseus: --file table.csv is a table, and one text a line is read; write its column",
+            "theseus: --file table.csv is a table, and one text a line is read; write its texts",
         ),
-        (("--file", "rows.JSONL"), "theseus: --file rows.JSONL is a table, and one text a line is read; write its"),
+        (("--file", "rows.JSONL"), "theseus: --file rows.JSONL is a table, and one text a line is read; write its texts"),
         (("a film", "--threads", 0), "theseus: --threads 0 is not between 1 and the "),
         (("a film", "--threads", 100_000), "theseus: --threads 100000 is not between 1 and the "),
     ],

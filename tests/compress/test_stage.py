@@ -14,9 +14,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from tests.conftest import TASK, make_bert, make_lesson
 from tests.trainings import CONFIG, MAP
 from theseus_deploy.cache import cache_folder
+from theseus_deploy.compress.families import layers_of
 from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.stage import compress
-from theseus_deploy.configs import Keep
+from theseus_deploy.configs import Keep, Method
+from theseus_deploy.errors import ConfigError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.trainer import WEIGHTS
@@ -48,6 +50,16 @@ def test_the_successor_is_that_of_the_best_evaluation_or_of_the_last_step(
     chosen = {"best": state["best_global_step"], "last": 66}[keep]
     for name, weight in load_file(workspace.path / f"checkpoint-{chosen}" / WEIGHTS).items():
         assert torch.equal(weight, successor[name.replace(".successor.", ".")]), name
+
+
+@pytest.mark.parametrize("method", ["truncate", "theseus+distill"])
+def test_a_schedule_that_is_refused_leaves_the_model_as_it_was(lesson: Lesson, tmp_path: Path, method: Method) -> None:
+    model, config = make_bert(), replace(CONFIG, method=method, replace_until=1.0)
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    with pytest.raises(ConfigError, match="leaves none of 24 steps at rate 1"):
+        compress(model, lesson, Plan.of(config, 96), MAP, config, workspace)
+    assert len(layers_of(model)) == model.config.num_hidden_layers == 4
+    assert all(weight.requires_grad for weight in model.parameters())
 
 
 @pytest.mark.thorough

@@ -56,7 +56,7 @@ def test_where_inputs_are_cut_is_said_or_asked(shallow_bert: Path, tmp_path: Pat
 def test_the_checkpoint_has_made_room_when_its_graph_is_loaded(shallow_bert: Path, tmp_path: Path) -> None:
     class Counter(Watcher):
         def say(self, message: str) -> None:
-            super().say(f"{message}: {sum(isinstance(one, PreTrainedModel) for one in gc.get_objects())}")
+            super().say(f"{message}: {sum(issubclass(type(one), PreTrainedModel) for one in gc.get_objects())}")
 
     counter = Counter()
     gc.collect()

@@ -39,6 +39,8 @@ def test_a_rate_stretches_a_log(tmp_path: Path) -> None:
     assert load.rate == 10.0
     assert load.stamps[-1] == pytest.approx(100.0)
     assert load.stamps[500] == pytest.approx(25.0)
+    nanoseconds = replay(log_of(tmp_path / "ns", [1e9 * place**2 for place in range(1001)]), 10.0)
+    assert nanoseconds.stamps == pytest.approx(load.stamps)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +50,12 @@ def test_a_rate_stretches_a_log(tmp_path: Path) -> None:
         ([1.0] * 2000, "2000 times the stamp 1, and no rate"),
         ([*range(1500), "12:30:01"], "line 1501: '12:30:01' is no time in seconds; write one number"),
         ([*range(1500), "nan"], "line 1501: 'nan'"),
-        ([0.0] * 1500 + [1e-310], "goes from 0 to 1e-310, which is inf inputs a second; give times in seconds"),
-        ([-1e308] * 1500 + [1e308], r"goes from -1e\+308 to 1e\+308, which is 0 inputs a second"),
-        ([float(1e15 * place) for place in range(2000)], "which is 1e-15 inputs a second; give times in seconds"),
+        (
+            [0.0] * 1500 + [1e-310],
+            "has 1,501 times within 1e-310 seconds, which are inf a second; give times in seconds",
+        ),
+        ([-1e308] * 1500 + [1e308], r"has 1,501 times within inf seconds, which are 0 a second"),
+        ([float(1e15 * place) for place in range(2000)], "which are 1e-15 a second; give times in seconds"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(tmp_path: Path, stamps: list[object], said: str) -> None:

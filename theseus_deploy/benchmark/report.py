@@ -359,7 +359,7 @@ def _check(report: BenchmarkReport) -> None:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return type(value) is int and value >= 1
 
 
 def _are_times(samples: Sequence[float]) -> bool:

@@ -60,7 +60,7 @@ class TheseusTrainer(StageTrainer):
         return super().create_optimizer(model)
 
     def disable_dropout(self) -> None:
-        """Hold still what drops activations; modules go on being replaced, which they are in training alone."""
+        """Disable dropout; modules go on being replaced, which they are in training mode alone."""
         super().disable_dropout()
         for module in self.modules:
             module.training = True

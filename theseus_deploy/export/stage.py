@@ -80,8 +80,8 @@ def export(
 
     The fp32 graph must answer within `config.atol`, padded on every side that the model allows; of an int8 graph the
     difference is reported. `corpus` is what int8 is calibrated on and scored with, `timer` times what
-    `--quantize auto` tries. The model must be float32, on the CPU, and makes room for the graph where its caller keeps
-    it in no variable. Of its `predecessor`, nothing may be in the graph but what the two share.
+    `--quantize auto` tries. The model must be float32, on the CPU, and is freed before the graph is loaded where its
+    caller holds no reference to it. Of its `predecessor`, nothing may be in the graph but what the two share.
 
     Raises:
         ConfigError: what was asked needs a corpus, or a timer.

@@ -143,7 +143,7 @@ class Checkpoint:
         return load_trained(self.ref, self.path, self.task)
 
     def check_trained(self) -> None:
-        """Refuse what `trained` refuses, and read no more of the weights than their names and shapes.
+        """Refuse what `trained` refuses, and of safetensors read no more than names and shapes.
 
         Raises:
             ModelError: as `trained`.

@@ -1,7 +1,7 @@
 """When inputs arrive: drawn, or replayed from a log."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +45,11 @@ def replay(path: Path, rate: float | None) -> Load:
     with np.errstate(over="ignore"):
         times: Array = stamps - stamps[0]
         own = float((len(times) - 1) / times[-1])
-    if not RATES[0] <= own <= RATES[1]:
+    least, most = RATES if rate is None else (0, inf)  # a log that is stretched gives no more than its shape
+    if not (0 < own < inf and least <= own <= most):
         raise DataError(
-            f"{path} goes from {stamps[0]:g} to {stamps[-1]:g}, which is {own:g} inputs a second; give times in seconds"
+            f"{path} has {len(times):,} times within {times[-1]:g} seconds, which are {own:g} a second; give times in "
+            "seconds"
         )
     return Load(own, times) if rate is None else Load(rate, times * own / rate)
 

@@ -32,7 +32,7 @@ def check_places(paths: Sequence[Path], against: str | None = None) -> None:
             raise ConfigError(f"--report {path} ends in {path.suffix or 'nothing'!r}; end it in {', '.join(VIEWS)}")
         if path.is_dir():
             raise ConfigError(f"--report {path} is a folder; name a file in it")
-        if Artifact.exists(path.absolute().parent):
+        if any(map(Artifact.exists, path.absolute().parents)):
             raise ConfigError(
                 f"--report {path} lies in a folder that theseus has made and checks; choose another place"
             )
