@@ -15,7 +15,7 @@ from theseus_deploy.data import Corpus, note_repeats, open_data
 from theseus_deploy.errors import DataError
 from theseus_deploy.progress import Silent
 from theseus_deploy.splits import Split
-from theseus_deploy.tables import Tables
+from theseus_deploy.tables.table import Tables
 from theseus_deploy.tasks import Label, Task
 from theseus_deploy.tokens import tokenise
 

@@ -19,7 +19,7 @@ from tests.families import SENTENCES
 from theseus_deploy.errors import ArtifactError, ConfigError, DataError, ModelError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.predictor import Predictor
-from theseus_deploy.tables import read_tables
+from theseus_deploy.tables.read import read_tables
 
 TEXTS = ["", *(text for text, _ in make_rows(45, seed=11)), "good " * 200, "🤷"]
 

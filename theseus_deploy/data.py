@@ -13,7 +13,7 @@ from theseus_deploy.errors import DataError
 from theseus_deploy.labels import Label, are_fractions, are_numbers, divided
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
-from theseus_deploy.tables import read_tables
+from theseus_deploy.tables.read import read_tables
 from theseus_deploy.tasks import Task
 
 WHOLE = re.compile(r"-?\d+(\.0)?")  # a number that pandas may have written as a fraction

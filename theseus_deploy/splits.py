@@ -13,7 +13,7 @@ from typing import Any
 
 from theseus_deploy.errors import DataError
 from theseus_deploy.labels import Label
-from theseus_deploy.tables import MISSING, Table, Tables
+from theseus_deploy.tables.table import MISSING, Table, Tables
 from theseus_deploy.tasks import Task
 
 TEXT_COLUMNS = (

@@ -51,7 +51,10 @@ def test_entities_stand_where_they_say_in_the_line(
             ("--file", "table.csv"),
             "theseus: --file table.csv is a table, and one text a line is read; write its texts",
         ),
-        (("--file", "rows.JSONL"), "theseus: --file rows.JSONL is a table, and one text a line is read; write its texts"),
+        (
+            ("--file", "rows.JSONL"),
+            "theseus: --file rows.JSONL is a table, and one text a line is read; write its texts",
+        ),
         (("a film", "--threads", 0), "theseus: --threads 0 is not between 1 and the "),
         (("a film", "--threads", 100_000), "theseus: --threads 100000 is not between 1 and the "),
     ],

@@ -13,13 +13,13 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from tests.hub import PAIRS, Hub
-from theseus_deploy.tables import _hub_splits, _hub_table
+from theseus_deploy.tables.hub import _hub_splits, _hub_table
 
 ASK_THE_HUB = """
 import dataclasses, json, sys, time
 from datasets import load_dataset
 from theseus_deploy.errors import DataError
-from theseus_deploy.tables import read_tables
+from theseus_deploy.tables.read import read_tables
 for ref in sys.argv[1:]:
     began = time.monotonic()
     try:

@@ -10,7 +10,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from theseus_deploy.errors import DataError
-from theseus_deploy.tables import Table, read_tables
+from theseus_deploy.tables.read import read_tables
+from theseus_deploy.tables.table import Table
 
 Write = Callable[..., str]
 
