@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.configs import FinetuneConfig
-from theseus_deploy.data import note_repeats, open_data
+from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.execution import torch_device, torch_threads
+from theseus_deploy.execution import torch_device
 from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Task
@@ -64,7 +64,7 @@ def finetune_checkpoint(
     checkpoint.keep_from(out)
     layers = count_layers(checkpoint.config)
     corpus = open_data(data, text, label, kind=config.task)
-    train, validation = corpus.for_training()
+    splits = corpus.for_training()
     task = Task.infer(
         corpus.splits["train"].labels, corpus.text, corpus.label, checkpoint.longest(config.max_length),
         "tokens" if corpus.words else config.task, corpus.names, corpus.metric,
@@ -73,20 +73,16 @@ def finetune_checkpoint(
     if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.lesson import Lesson
-    from theseus_deploy.training import Plan, check_request, publish
+    from theseus_deploy.training import prepared, publish
 
-    check_request(config, checkpoint.config.model_type)
-    note_repeats(train, validation, progress)
-    plan = Plan.of(config, len(train), world)
-    device = torch_device(config.device)
-    world.join(device)
-    tokenizer = checkpoint.tokenizer(task)
-    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    held = Workspace.held(out, request, overwrite or reuse, world, progress)
-    with torch_threads(config.threads), held as workspace:
-        model = finetune(checkpoint.fresh(task, config.seed), lesson, plan, config, workspace, progress)
-        scores = lesson.score(model, device, progress, "scoring the predecessor")
+    with prepared(
+        checkpoint, data, splits, task, config, out, request,
+        overwrite=overwrite or reuse, world=world, progress=progress,
+    ) as ready:  # fmt: skip
+        model = checkpoint.fresh(task, config.seed)
+        finetune(model, ready.lesson, ready.plan, config, ready.workspace, progress)
+        device = torch_device(config.device)
+        scores = ready.lesson.score(model, device, progress, "scoring the predecessor")
         progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
         manifest = Manifest(
             kind="checkpoint",
@@ -99,4 +95,4 @@ def finetune_checkpoint(
             layers=layers,
             scores={"validation": scores},
         )
-        return publish(model, lesson, manifest, out, workspace, overwrite or reuse)
+        return publish(model, ready.lesson, manifest, out, ready.workspace, overwrite or reuse)

@@ -1,8 +1,8 @@
 """A training from its plan to its artifact: what finetune and compress share."""
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -16,14 +16,17 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from theseus_deploy.artifact import Artifact, Manifest, write_atomically
 from theseus_deploy.configs import Keep, TrainingConfig
+from theseus_deploy.data import note_repeats
 from theseus_deploy.disk import as_disk_error
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, brief, suggest
 from theseus_deploy.execution import eager_attention, quiet, torch_device, torch_threads
 from theseus_deploy.lesson import HALF, Lesson
 from theseus_deploy.machine import this_machine
-from theseus_deploy.models.checkpoint import save_checkpoint
+from theseus_deploy.models.checkpoint import Checkpoint, save_checkpoint
 from theseus_deploy.progress import Progress
+from theseus_deploy.splits import Split
+from theseus_deploy.tasks import Task
 from theseus_deploy.trainer import Conductor, StageTrainer
 from theseus_deploy.workspace import LOG, Workspace, lost_from, step_of
 
@@ -53,6 +56,51 @@ class Plan:
             )
         steps_per_epoch = ceil(rows / (config.batch_size * config.accumulate))
         return cls(config.steps(steps_per_epoch), steps_per_epoch)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training begins with: its rows as tokens, how long it is, and where its checkpoints go."""
+
+    lesson: Lesson
+    plan: Plan
+    workspace: Workspace
+
+
+@contextmanager
+def prepared(
+    checkpoint: Checkpoint,
+    data: str,
+    splits: tuple[Split, Split],
+    task: Task,
+    config: TrainingConfig,
+    out: Path,
+    request: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    world: World,
+    progress: Progress,
+    check: Callable[[Plan], object] | None = None,
+) -> Iterator[Prepared]:
+    """Refuse what cannot be trained, what costs least first; make tokens of the rows, and hold the workspace of `out`.
+
+    `splits` are train and validation of what the user calls `data`; `check` may refuse the plan. Within, torch has the
+    threads that were asked for.
+
+    Raises:
+        TheseusError: this machine, the processes, the plan, the tokenizer, the rows or `out` do not allow it.
+    """
+    check_request(config, checkpoint.config.model_type)
+    train, validation = splits
+    note_repeats(train, validation, progress)
+    plan = Plan.of(config, len(train), world)
+    if check:
+        check(plan)
+    world.join(torch_device(config.device))
+    lesson = Lesson.prepare(train, validation, task, checkpoint.tokenizer(task), data, world)
+    held = Workspace.held(out, request, overwrite, world, progress)
+    with torch_threads(config.threads), held as workspace:
+        yield Prepared(lesson, plan, workspace)
 
 
 def train(

@@ -11,9 +11,9 @@ from theseus_deploy.compress.module_map import ModuleMap
 from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.compress.start import choose_start
 from theseus_deploy.configs import CompressConfig, Thaw
-from theseus_deploy.data import note_repeats, open_data
+from theseus_deploy.data import open_data
 from theseus_deploy.distributed import World
-from theseus_deploy.execution import torch_device, torch_threads
+from theseus_deploy.execution import torch_device
 from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.workspace import Workspace
@@ -107,33 +107,28 @@ def compress_checkpoint(
     corpus = open_data(data, text, label, checkpoint.task)
     task = checkpoint.task.reading(corpus.text, corpus.label, corpus.metric).judged_by(config.metric)
     task = replace(task, max_length=checkpoint.longest(config.max_length))
-    train, validation = corpus.for_training()
+    splits = corpus.for_training()
     request = Artifact.request("compress", config, checkpoint.parent, corpus)
     if kept := Workspace.finished(out, request, overwrite, reuse):
         return kept
 
-    from theseus_deploy.lesson import Lesson
-    from theseus_deploy.training import Plan, check_request, publish
+    from theseus_deploy.training import prepared, publish
 
-    check_request(config, checkpoint.config.model_type)
-    note_repeats(train, validation, progress)
-    plan = Plan.of(config, len(train), world)
-    if config.scheduled:
-        schedule_of(config, plan)
-    device = torch_device(config.device)
-    world.join(device)
-    model, tokenizer = checkpoint.trained(), checkpoint.tokenizer(task)
-    lesson = Lesson.prepare(train, validation, task, tokenizer, corpus.ref, world)
-    held = Workspace.held(out, request, overwrite or reuse, world, progress)
-    with torch_threads(config.threads), held as workspace:
-        before = lesson.score(model, device, progress, "scoring the predecessor")
+    checkpoint.check_trained()
+    with prepared(
+        checkpoint, data, splits, task, config, out, request,
+        overwrite=overwrite or reuse, world=world, progress=progress,
+        check=partial(schedule_of, config) if config.scheduled else None,
+    ) as ready:  # fmt: skip
+        model, device = checkpoint.trained(), torch_device(config.device)
+        before = ready.lesson.score(model, device, progress, "scoring the predecessor")
         progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
         size = sum(weight.nbytes for weight in model.parameters())
         ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
-        start = choose_start(model, lesson, module_map, device, progress) if config.init == "auto" else None
+        start = choose_start(model, ready.lesson, module_map, device, progress) if config.init == "auto" else None
         chosen = replace(config, init=start.init) if start else config
-        successor = compress(model, lesson, plan, module_map, chosen, workspace, progress)
-        after = lesson.score(successor, device, progress, "scoring the successor")
+        successor = compress(model, ready.lesson, ready.plan, module_map, chosen, ready.workspace, progress)
+        after = ready.lesson.score(successor, device, progress, "scoring the successor")
         share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
         shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
         progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{shown}")
@@ -150,7 +145,7 @@ def compress_checkpoint(
             scores={"predecessor": before, "validation": after, **({"retained": share} if share else {})},
             receipt={"ledger": ledger, **({"start": start.to_json()} if start else {})},
         )
-        return publish(successor, lesson, manifest, out, workspace, overwrite or reuse)
+        return publish(successor, ready.lesson, manifest, out, ready.workspace, overwrite or reuse)
 
 
 def map_of(config: CompressConfig, layers: int) -> ModuleMap:
