@@ -35,7 +35,8 @@ GROUPS = {  # a mean for each; a task that is in none, as the newsgroups that `-
     "held-out": ("products", "wnut17"),  # chosen when the default of these runs was fixed
     "last": ("posts", "reuters"),  # held out for the default that these three groups led to
 }
-CONTROLS = {OURS: "distill, as shipped", "theseus": "truncate, as shipped"}  # the same but for the replacing
+CONTROLS = ((OURS, "distill, as shipped"), ("theseus", "truncate, as shipped"))  # the same but for the replacing
+SCHEDULES = (("theseus", "theseus, constant 0.5"), ("theseus", "theseus, anti-curriculum"))  # but for the rate
 JUDGED_BY = {"cola": "matthews", "cola-by-matthews": "matthews", "wnut17": "f1"}  # the others by accuracy
 ALSO_BY = {"mrpc": "f1 of equivalent"}  # GLUE's metric, of the same runs: no evaluation and no rate was chosen by it
 RESAMPLES, CHUNK, SEED = 2_000, 200, 1
@@ -292,12 +293,18 @@ def compare(
         "constant": constant_score(ours.metric, truth),
         "predecessor": predecessor,
         "arms": rows,
-        "replacing": [
-            {"arm": one, "without": other, "ahead": asdict(estimate(*lead(arms[one], arms[other], truth)))}
-            for one, other in CONTROLS.items()
-            if one in arms and other in arms and arms[one].init == arms[other].init
-        ],
+        "replacing": pairs_of(arms, truth, CONTROLS),
+        "curriculum": pairs_of(arms, truth, SCHEDULES),
     }
+
+
+def pairs_of(arms: Mapping[str, Arm], truth: Truth, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Compare arms that differ in one thing, where both were run and started alike."""
+    return [
+        {"arm": one, "without": other, "ahead": asdict(estimate(*lead(arms[one], arms[other], truth)))}
+        for one, other in pairs
+        if one in arms and other in arms and arms[one].init == arms[other].init
+    ]
 
 
 def constant_score(metric: str, truth: Truth) -> float:

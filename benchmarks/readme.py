@@ -38,6 +38,7 @@ DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     },
     README.parent / "benchmarks" / "README.md": {
         "means": readme_accuracy.means,
+        "curriculum": readme_accuracy.curriculum,
         "accuracy": readme_accuracy.accuracy,
         "accuracy-fp32": partial(readme_accuracy.accuracy, readme_accuracy.FP32),
         "repeats": readme_accuracy.repeats,

@@ -94,26 +94,38 @@ def _share_kept(arm: dict[str, Any]) -> str:
 
 def replacing() -> str:
     """Return how far arms are ahead of the same without replacing."""
-    lines = [
-        "| points on test (runs) | with replacing | without | ahead by [95 %] |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for path in (FP32, BF16):
-        for task in json.loads(path.read_text("utf-8"))["tasks"]:
-            arms = {arm["arm"]: arm for arm in task["arms"]}
-            for pair in task["replacing"]:
-                one, other = (
-                    f"{name} {100 * arms[name]['test']:.1f} ({len(arms[name]['seeds'])})"
-                    for name in (pair["arm"], pair["without"])
-                )
-                lines.append(f"| {task['task']}, {task['metric']} | {one} | {other} | {_lead(pair['ahead'])} |")
-    return "\n".join(lines) + (
+    return _pairs("replacing", ("with replacing", "without")) + (
         "\n\nSame start, decay, dropout, rate and steps. `theseus` and `truncate, as shipped` train the same weights, "
         "those of the layers; `distill, as shipped` also trains embeddings and head from the first step, "
         "`theseus+distill` from rate 1 on. From [`benchmarks/results/accuracy_fp32.json`]"
         "(benchmarks/results/accuracy_fp32.json), for the first pair, and "
         "[`accuracy.json`](benchmarks/results/accuracy.json)."
     )
+
+
+def curriculum() -> str:
+    """Return how far the rising rate is ahead of a constant and of a falling one."""
+    return _pairs("curriculum", ("curriculum", "other rates")) + (
+        "\n\nThe task's loss alone; the same but for the replacing rate until half of the training, from where it is 1 "
+        "in all. The lead is on the seeds that both have. The first lines are of the machine without bf16, "
+        "[`results/accuracy_fp32.json`](results/accuracy_fp32.json), the others of "
+        "[`results/accuracy.json`](results/accuracy.json)."
+    )
+
+
+def _pairs(kind: str, titles: tuple[str, str]) -> str:
+    """Return a table of arms that differ in one thing, on every task that both were run on."""
+    lines = [f"| points on test (runs) | {' | '.join(titles)} | ahead by [95 %] |", "| --- | ---: | ---: | ---: |"]
+    for path in (FP32, BF16):
+        for task in json.loads(path.read_text("utf-8"))["tasks"]:
+            arms = {arm["arm"]: arm for arm in task["arms"]}
+            for pair in task[kind]:
+                one, other = (
+                    f"{name} {100 * arms[name]['test']:.1f} ({len(arms[name]['seeds'])})"
+                    for name in (pair["arm"], pair["without"])
+                )
+                lines.append(f"| {task['task']}, {task['metric']} | {one} | {other} | {_lead(pair['ahead'])} |")
+    return "\n".join(lines)
 
 
 def repeats() -> str:

@@ -156,6 +156,14 @@ def test_replacing_is_judged_between_arms_that_start_alike() -> None:
     assert summarise(runs, truths)["tasks"][0]["replacing"] == [pair]
 
 
+def test_the_rising_rate_is_judged_against_other_rates_on_the_seeds_of_both() -> None:
+    runs = [run("theseus", 1, errors=60), run("theseus", 2, errors=20), run(OURS, 1, errors=40)]
+    runs.append(run("theseus, constant 0.5", 1, errors=100))
+    (pair,) = summarise(runs, {"banking77": {"truth": pack(TRUTH)}})["tasks"][0]["curriculum"]
+    assert (pair["arm"], pair["without"]) == ("theseus", "theseus, constant 0.5")
+    assert pair["ahead"]["value"] == pytest.approx(40 / ROWS)
+
+
 def test_what_a_constant_answer_scores_is_said() -> None:
     truths = {task: {"truth": pack(TRUTH), "predictions": pack(TRUTH)} for task in ("mrpc", "cola")}
     tasks = summarise([run(OURS, 1, errors=40, task=task) for task in truths], truths)["tasks"]

@@ -35,6 +35,9 @@ CANDIDATE = {
 LATENCY = {"batch", "sequence", "samples", "p50", "p90", "p95", "p99", "mean", "per_second", "ratio"}
 
 
+pytestmark = pytest.mark.thorough  # candidates are measured, each in a process of its own
+
+
 @pytest.fixture(scope="module")
 def watcher() -> Watcher:
     return Watcher()
@@ -212,7 +215,6 @@ def test_what_is_wrong_is_found_before_any_process_starts(fp32_bundle: Path, cor
     assert watcher.told == []
 
 
-@pytest.mark.thorough
 def test_a_report_is_compared_with_itself(fp32_bundle: Path, corpus: Path, tmp_path: Path) -> None:
     config = BenchmarkConfig(batch=(4,), min_samples=5, max_seconds=1, threads=1)
     wanted, before = asked([str(fp32_bundle)], fp32_bundle, corpus, config), tmp_path / "before.json"

@@ -29,6 +29,7 @@ def static_bundle(tiny_bert: Path, corpus: Path, tmp_path_factory: pytest.TempPa
     return export_bundle(tiny_bert, corpus, tmp_path_factory.mktemp("bundles") / "static", "static")
 
 
+@pytest.mark.thorough
 def test_the_manifest_of_a_static_bundle(static_bundle: Path) -> None:
     manifest = Artifact.open(static_bundle).manifest
     assert manifest.precision == "int8-static"
@@ -53,6 +54,7 @@ def test_the_bias_of_a_gemm_is_int32_and_the_receipt_says_so(fp32_bundle: Path, 
     assert receipt.weights[BIAS] == ("bias",)
 
 
+@pytest.mark.thorough
 def test_a_static_product_whose_activation_is_not_quantised_is_an_error(static_bundle: Path, fp32_bundle: Path) -> None:
     before, after = (onnx.load(bundle / "model.onnx").graph for bundle in (fp32_bundle, static_bundle))
     multiplied = next(node for node in after.node if node.op_type == "MatMul" and "Dequantize" in node.input[1])
