@@ -88,7 +88,11 @@ def test_the_kind_is_read_off_the_data_and_learned(taught: tuple[str, Path, Path
 
 @pytest.mark.parametrize(
     "method",
-    ["theseus", "distill", *(pytest.param(name, marks=pytest.mark.slow) for name in ("truncate", "theseus+distill"))],
+    [
+        "theseus",
+        pytest.param("distill", marks=pytest.mark.thorough),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("truncate", "theseus+distill")),
+    ],
 )
 def test_every_method_compresses_every_kind(taught: tuple[str, Path, Path], tmp_path: Path, method: Any) -> None:
     kind, data, folder = taught

@@ -259,9 +259,9 @@ def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundl
     ],
 )
 def test_nothing_is_exported_for_a_wrong_request(
-    tiny_bert: Path, successor_bundle: Path, corpus: Path, data: str | None, changed: dict[str, Any], said: str
+    tiny_bert: Path, int8_bundle: Path, corpus: Path, data: str | None, changed: dict[str, Any], said: str
 ) -> None:
     watcher, config = Watcher(), BenchmarkConfig(threads=1, **changed)
     with pytest.raises(TheseusError, match=said):
-        benchmark_with_reference(asked([str(successor_bundle)], tiny_bert, data or corpus, config), watcher)
+        benchmark_with_reference(asked([str(int8_bundle)], tiny_bert, data or corpus, config), watcher)
     assert watcher.told == []

@@ -59,6 +59,7 @@ def test_int8_mostly_agrees_with_the_checkpoint(int8_bundle: Path, tiny_bert: Pa
     assert (answered.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
 
 
+@pytest.mark.thorough
 def test_pairs_and_numbers(pair_bundle: Path, pair_successor: Path, pairs: Path) -> None:
     table = read_tables(str(pairs)).splits["train"]
     columns = [table["first"][:20], table["second"][:20]]
@@ -241,6 +242,7 @@ def test_a_graph_reads_no_file_outside_the_bundle(fp32_bundle: Path, tmp_path: P
         Predictor(folder)
 
 
+@pytest.mark.thorough
 def test_another_models_graph_is_refused(fp32_bundle: Path, pair_bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(fp32_bundle, tmp_path / "bundle")
     shutil.copy(pair_bundle / "model.onnx", folder / "model.onnx")

@@ -95,7 +95,7 @@ def test_finetune_learns_a_regression_from_fractions(encoder_only: Path, corpus:
     assert again.manifest.task.kind == "regression"
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+@pytest.mark.parametrize("metric", [pytest.param("accuracy", marks=pytest.mark.thorough), "matthews"])
 def test_the_best_evaluation_is_the_one_of_the_metric_asked_for(
     encoder_only: Path, tmp_path: Path, metric: str
 ) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,17 @@ from theseus_deploy.tasks import KINDS
 from theseus_deploy.tokens import tokenise
 
 LAYERS = 4
-ARCHITECTURES = [name for name in FAMILIES if name not in ("xlm-roberta", "camembert", "electra")]  # RoBERTa's, BERT's
+QUICK = ("bert", "distilbert", "modernbert")  # embeddings of three kinds, layers in three places
+AS_ANOTHER = ("xlm-roberta", "camembert", "electra")  # RoBERTa's code, or BERT's
+
+
+def marked(family: str) -> Any:
+    """Return a family as a parameter: all but a few take minutes together."""
+    if family in QUICK:
+        return family
+    return pytest.param(family, marks=pytest.mark.slow if family in AS_ANOTHER else pytest.mark.thorough)
+
+
 CONFIG = CompressConfig(  # the rate is 1 after the first epoch, whose end may not be chosen then: the last step is
     max_steps=8, replace_until=0.75, batch_size=8, layers=2, lr=1e-2, precision="fp32", threads=1, seed=5
 )
@@ -47,10 +58,7 @@ def test_every_family_that_can_be_compressed_is_swept() -> None:
     assert set(FAMILIES) == set(COMPRESSIBLE)
 
 
-@pytest.mark.parametrize(
-    "family",
-    [*ARCHITECTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name not in ARCHITECTURES)],
-)
+@pytest.mark.parametrize("family", [marked(name) for name in FAMILIES])
 def test_a_family_is_compressed_into_a_folder_that_anybody_loads(
     corpus: tuple[str, Path], family: str, tmp_path: Path
 ) -> None:

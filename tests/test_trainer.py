@@ -53,7 +53,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert kept.name == "checkpoint-12"
 
 
-@pytest.mark.parametrize(("patience", "steps"), [(2, 240), (None, 66)])
+@pytest.mark.parametrize(("patience", "steps"), [(2, 240), pytest.param(None, 66, marks=pytest.mark.thorough)])
 def test_a_run_that_goes_on_from_another_place_still_knows_its_best(
     lesson: Lesson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None, steps: int
 ) -> None:

@@ -18,11 +18,11 @@ from theseus_deploy.machine import Machine, this_machine
 AUTO = BenchmarkConfig()
 
 
-def cut_at(length: int, bundle: Path, folder: Path) -> Path:
-    """Copy a bundle as if it had been exported with this `--max-length`."""
-    copy = shutil.copytree(bundle, folder / str(length))
+def changed(bundle: Path, folder: Path, section: str, **facts: object) -> Path:
+    """Copy a bundle as if its manifest had been written with other facts."""
+    copy = shutil.copytree(bundle, folder / "-".join(map(str, facts.values())))
     manifest = json.loads((copy / "theseus.json").read_text())
-    manifest["task"]["max_length"] = length
+    manifest[section].update(facts)
     (copy / "theseus.json").write_text(json.dumps(manifest))
     return copy
 
@@ -89,12 +89,12 @@ def test_bf16_is_refused_where_it_is_imitated(tiny_bert: Path, monkeypatch: pyte
 
 
 def test_a_reference_is_the_baseline_beside_bundles(
-    tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, successor: Path, successor_bundle: Path
+    tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, successor: Path, tmp_path: Path
 ) -> None:
     base = str(tiny_bert)
     assert missing_reference([str(int8_bundle)], base, AUTO)
-    assert missing_reference([str(successor_bundle)], base, AUTO)
     assert missing_reference([str(int8_bundle), str(fp32_bundle)], base, AUTO) is None
+    assert missing_reference([str(changed(fp32_bundle, tmp_path, "parent", sha256="0" * 64))], base, AUTO)
     assert missing_reference([str(successor)], base, AUTO) is None
     assert missing_reference([str(int8_bundle)], str(fp32_bundle), AUTO) is None
     assert missing_reference([str(int8_bundle)], base, BenchmarkConfig(reference=False)) is None
@@ -103,7 +103,7 @@ def test_a_reference_is_the_baseline_beside_bundles(
 
 
 def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, int8_bundle: Path, tmp_path: Path) -> None:
-    assert missing_reference([str(cut_at(16, int8_bundle, tmp_path))], str(tiny_bert), AUTO) == 16
+    assert missing_reference([str(changed(int8_bundle, tmp_path, "task", max_length=16))], str(tiny_bert), AUTO) == 16
 
 
 @pytest.mark.thorough
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_does_not_say_where_it_was_cut_goes_along(
     long = export_checkpoint(str(foreign), tmp_path / "long", ExportConfig(max_length=256)).path
     assert [one.task.max_length for one in line_up(str(foreign), [str(long)], AUTO)] == [256, 256]
     assert [one.task.max_length for one in line_up(str(foreign), [str(foreign)], AUTO)] == [128, 128]
-    longer = cut_at(301, long, tmp_path)
+    longer = changed(long, tmp_path, "task", max_length=301)
     with pytest.raises(ConfigError, match=r"301 truncates at 301 tokens, .*foreign\d at 300; compare"):
         line_up(str(foreign), [str(longer)], AUTO)
 
@@ -187,7 +187,7 @@ def test_the_same_labels_under_another_head_are_refused(save_model: Callable[...
 def test_a_checkpoint_truncates_where_a_shorter_bundle_does(
     fp32_bundle: Path, save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    short = cut_at(16, fp32_bundle, tmp_path)
+    short = changed(fp32_bundle, tmp_path, "task", max_length=16)
     checkpoint = str(save_model(make_bert(layers=2), "long"))
     assert {one.task.max_length for one in line_up(checkpoint, [str(short)], AUTO)} == {16}
     with pytest.raises(ConfigError, match=r"truncates at 64 tokens, .* at 16; compare models of one --max-length"):

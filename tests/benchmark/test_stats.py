@@ -76,7 +76,9 @@ def test_pairing_by_batch_removes_its_length_too() -> None:
     assert by_batch == median_ratio(candidate, baseline, seed=1)
 
 
-@pytest.mark.parametrize(("rounds", "size"), [(MIN_ROUNDS, MOST_IN_A_ROUND), (30, 1)])
+@pytest.mark.parametrize(
+    ("rounds", "size"), [(MIN_ROUNDS, MOST_IN_A_ROUND), pytest.param(30, 1, marks=pytest.mark.thorough)]
+)
 def test_the_interval_of_a_median_ratio_covers_the_truth(rounds: int, size: int) -> None:
     draw, hits = np.random.default_rng(12), 0
     for _ in range(600):

@@ -23,6 +23,7 @@ def test_json_is_the_manifest_as_it_was_written(int8_bundle: Path, capsys: pytes
     assert artifact.manifest.to_json().keys() < artifact.to_json().keys()  # `files` is the folder's, not the stage's
 
 
+@pytest.mark.thorough
 def test_an_export_ends_with_the_ledger_and_the_proof_of_strip(
     successor_bundle: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,9 +36,9 @@ def test_an_export_ends_with_the_ledger_and_the_proof_of_strip(
 
 
 def test_an_unproven_strip_is_printed_with_its_reason(
-    successor_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    int8_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(successor_bundle, tmp_path / "bundle")
+    folder = shutil.copytree(int8_bundle, tmp_path / "bundle")
     manifest = json.loads((folder / "theseus.json").read_text())
     manifest["receipt"]["strip"] = {"predecessor": "gone", "unproven": "it is not here"}
     (folder / "theseus.json").write_text(json.dumps(manifest))
@@ -83,7 +84,7 @@ def test_a_reader_that_leaves_is_no_bug(unbuffered: bool) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is full")
-@pytest.mark.parametrize("unbuffered", [True, False])
+@pytest.mark.parametrize("unbuffered", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_a_disk_that_takes_no_more_output_is_one_line(unbuffered: bool) -> None:
     command = [sys.executable, *["-u"] * unbuffered, "-m", "theseus_deploy_cli.main", "doctor", "--json"]
     with Path("/dev/full").open("w") as full:

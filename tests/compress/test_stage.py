@@ -84,7 +84,11 @@ def test_the_predecessor_may_teach_while_its_modules_are_replaced(
 
 
 @pytest.mark.parametrize(
-    "method", ["theseus", "truncate", pytest.param("distill", marks=pytest.mark.slow), "theseus+distill"]
+    "method",
+    [
+        "theseus+distill",
+        *(pytest.param(method, marks=pytest.mark.thorough) for method in ("theseus", "truncate", "distill")),
+    ],
 )
 def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     learned: tuple[Lesson, PreTrainedModel], tmp_path: Path, method: Any

@@ -84,7 +84,9 @@ def test_nothing_but_successors_trains_before_the_rate_is_1_and_then_what_is_tha
     [
         pytest.param(Schedule("linear", 0.3, 12), 5, marks=pytest.mark.slow),
         (Schedule("linear", 0.3, 12), 17),
-        (Schedule("anti", 0.0, 12), 11),  # its rate is 1 at first, and not for good
+        pytest.param(
+            Schedule("anti", 0.0, 12), 11, marks=pytest.mark.thorough
+        ),  # its rate is 1 at first, and not for good
     ],
 )
 def test_a_thawed_run_that_was_interrupted_ends_bit_equal_too(

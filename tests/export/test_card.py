@@ -33,7 +33,7 @@ def test_the_hub_reads_the_front_matter(int8_bundle: Path, family: Callable[[str
     assert card_of(family("bert", "tokens") / "bundle").data.pipeline_tag == "token-classification"
 
 
-@pytest.mark.parametrize("bundle", ["int8_bundle", "pair_bundle"])
+@pytest.mark.parametrize("bundle", ["int8_bundle", pytest.param("pair_bundle", marks=pytest.mark.thorough)])
 def test_every_score_and_every_step_is_told(bundle: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(bundle)
     manifest, rows = Artifact.open(folder).manifest, tables(card_of(folder).text)
@@ -46,6 +46,7 @@ def test_every_score_and_every_step_is_told(bundle: str, request: pytest.Fixture
     assert len({len(row) for row in rows if row[0] in ("measured on", *manifest.scores)}) == 1
 
 
+@pytest.mark.thorough
 def test_the_lineage_goes_back_to_the_predecessor_by_name_and_never_by_path(
     pair_bundle: Path, pair_successor: Path, tiny_bert: Path
 ) -> None:

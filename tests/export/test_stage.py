@@ -87,6 +87,7 @@ def test_the_ledger_follows_the_bytes(int8_bundle: Path) -> None:
     assert ledger["int8-dynamic"]["bytes"] == (int8_bundle / "model.onnx").stat().st_size < ledger["fp32"]["bytes"]
 
 
+@pytest.mark.thorough
 def test_what_the_checkpoint_was_and_scored_is_carried_on(pair_bundle: Path, pair_successor: Path) -> None:
     before, after = Artifact.open(pair_successor).manifest, Artifact.open(pair_bundle).manifest
     assert after.module_map == before.module_map == [[0, 1], [2, 3]]

@@ -35,6 +35,7 @@ def made_from(folder: Path, **changes: object) -> Manifest:
     return replace(ORPHAN, parent=Parent(str(folder), fingerprint(folder)), **changes)
 
 
+@pytest.mark.thorough
 def test_an_export_proves_the_strip_and_keeps_the_ledger_from_the_predecessor_to_int8(
     successor_bundle: Path, tiny_bert: Path
 ) -> None:
@@ -49,6 +50,7 @@ def test_an_export_proves_the_strip_and_keeps_the_ledger_from_the_predecessor_to
     assert f"None of the predecessor's {TENSORS} tensors that were replaced is in the graph" in card
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("transposed", [True, False])
 def test_a_tensor_of_the_predecessor_in_the_graph_is_named(
     successor: Path, tiny_bert: Path, pair_bundle: Path, tmp_path: Path, transposed: bool
@@ -94,6 +96,7 @@ def test_what_is_no_successor_has_no_predecessor(tiny_bert: Path) -> None:
     assert Predecessor.of(made_from(tiny_bert, stage="finetune")) is None
 
 
+@pytest.mark.thorough
 def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
     tiny_bert: Path, save_model: Callable[..., Path], pair_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def fetch(code: str, home: Path) -> str:
     return ran.stdout.strip()
 
 
+@pytest.mark.thorough
 def test_a_model_that_has_old_weights_alone_comes_with_them_from_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,8 +51,9 @@ def test_few_samples_never_look_certain() -> None:
 
 def test_all_follows_from_the_seed() -> None:
     times, fleet = exponential(100), Fleet(1, 1, 0.0)
-    assert outlook_of(times, fleet) == outlook_of(times, fleet)
-    assert outlook_of(times, fleet) != outlook_of(times, fleet, seed=2)
+    first = outlook_of(times, fleet)
+    assert first == outlook_of(times, fleet)
+    assert first != outlook_of(times, fleet, seed=2)
 
 
 def test_the_start_is_not_counted_of_a_draw_and_is_of_a_log() -> None:

@@ -79,6 +79,7 @@ def test_an_objective_that_only_some_hold() -> None:
     assert "Give --price-per-hour" in shown(found)
 
 
+@pytest.mark.thorough
 def test_an_objective_that_none_holds_is_a_failed_gate(hopeless: Plan) -> None:
     assert hopeless.exit_code == 3
     answer = " ".join(shown(hopeless).split())
@@ -87,6 +88,7 @@ def test_an_objective_that_none_holds_is_a_failed_gate(hopeless: Plan) -> None:
     assert "lower --batch-window-ms" in answer
 
 
+@pytest.mark.thorough
 def test_an_objective_inside_the_interval_asks_for_samples(hopeless: Plan) -> None:
     almost = replace(hopeless.config, p99_ms=hopeless.needs[0].outlook.p99.value * 1e3 + 0.01)
     assert "benchmark with more --max-seconds" in " ".join(shown(replace(hopeless, config=almost)).split())
