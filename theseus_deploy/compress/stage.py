@@ -49,7 +49,7 @@ def compress(
     from theseus_deploy.trainer import StageTrainer
     from theseus_deploy.training import train
 
-    schedule = schedule_of(config, plan) if config.scheduled else None
+    decay_from = decay_start(config, plan)
     trainers: dict[str, type[StageTrainer]] = {
         "theseus": TheseusTrainer,
         "truncate": StageTrainer,
@@ -60,7 +60,8 @@ def compress(
     if config.has_teacher:
         lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
-    if config.replaces and schedule:
+    if config.replaces:
+        schedule = schedule_of(config, plan)
         told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaws]
         progress.say(
             f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
@@ -71,7 +72,6 @@ def compress(
     if init == "auto":
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
     model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
-    decay_from = {"linear": 0, "none": plan.steps}.get(config.decay, schedule.replacing_steps if schedule else 0)
     make = partial(trainer or trainers[config.method], **asked)
     train(make, model, lesson, plan, config, workspace, progress, decay_from=decay_from, keep=config.keep)
     return strip(model) if config.replaces else model.requires_grad_(True)
@@ -166,6 +166,17 @@ def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
         ConfigError: it leaves no step at rate 1.
     """
     return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+
+
+def decay_start(config: CompressConfig, plan: "Plan") -> int:
+    """Return the step from which the learning rate falls to 0: by default the first of the successor fine-tuning phase.
+
+    Raises:
+        ConfigError: there is no such phase.
+    """
+    if config.decay == "successor":
+        return schedule_of(config, plan).replacing_steps
+    return 0 if config.decay == "linear" else plan.steps
 
 
 def _seen(plan: "Plan", lesson: "Lesson", config: CompressConfig) -> list[int] | None:
