@@ -46,7 +46,7 @@ from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.progress import SILENT, Progress
 from theseus_deploy.tasks import Array
 from theseus_deploy.tokens import tokenise
-from theseus_deploy.training import Plan
+from theseus_deploy.training import Length
 from theseus_deploy.workspace import Workspace
 from theseus_deploy_cli.console import progress as choose_progress
 
@@ -245,17 +245,17 @@ class Bench:
         config = CompressConfig.from_mapping(asked["config"], "the run's line")
         predecessor, task, began = self.checkpoint.trained(), self.lesson.task, time.process_time()
         model = predecessor if asked["start"] == "predecessor" else open_checkpoint(MODEL).fresh(task, config.seed)
-        plan, module_map = Plan.of(config, len(self.lesson.train)), map_of(config, count_layers(model.config))
+        length, module_map = Length.of(config, len(self.lesson.train)), map_of(config, count_layers(model.config))
         with TemporaryDirectory() as place:
             workspace = Workspace.open(Path(place) / "out", {}, overwrite=False)
             successor = compress(
-                model, self.lesson, plan, module_map, config, workspace, progress,
+                model, self.lesson, length, module_map, config, workspace, progress,
                 teacher=self.checkpoint.trained(), trainer=SUSPECTS.get(asked.get("suspect", "")),
             )  # fmt: skip
         seconds, logits = time.process_time() - began, self.logits(successor)
         assert self.checkpoint.artifact is not None
         return {
-            "steps": plan.steps,
+            "steps": length.steps,
             "validation": self.lesson.score(successor, CPU, SILENT, ""),
             "test": self.scores(logits),
             "predecessor_validation": self.checkpoint.artifact.manifest.scores["validation"],

@@ -42,7 +42,7 @@ from theseus_deploy.progress import SILENT
 from theseus_deploy.tasks import Task
 from theseus_deploy.tokens import tokenise
 from theseus_deploy.trainer import EpochSampler, StageTrainer
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 EPOCHS = 3  # at a rate that is held, that rises, and that is 1
@@ -137,15 +137,15 @@ class Bench:
             self.modules = len(theseus_modules(self.model))
 
     @cached_property
-    def plan(self) -> Plan:
-        """Return the plan of the measured training, in which no evaluation falls before the end."""
-        plan = Plan.of(self.config, len(self.lesson.train))
-        return replace(plan, steps_per_epoch=plan.steps)
+    def length(self) -> Length:
+        """Return the length of the measured training, in which no evaluation falls before the end."""
+        length = Length.of(self.config, len(self.lesson.train))
+        return replace(length, steps_per_epoch=length.steps)
 
     @property
     def epoch(self) -> int:
         """Return the steps of an epoch, which is a phase."""
-        return self.plan.steps // EPOCHS
+        return self.length.steps // EPOCHS
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -161,16 +161,16 @@ class Bench:
     def masks(self) -> list[tuple[bool, ...]]:
         """Return the replacement mask of each step, as TheseusTrainer draws it."""
         rate, seed = self.schedule.rate, self.config.seed
-        return [replacement_mask(seed, step, self.modules, rate(step)) for step in range(self.plan.steps)]
+        return [replacement_mask(seed, step, self.modules, rate(step)) for step in range(self.length.steps)]
 
     @cached_property
     def steps(self) -> list[int]:
         """Return which steps of the training this arm takes."""
         if self.arm.name != "official":
-            return list(range(self.plan.steps))
+            return list(range(self.length.steps))
         # A sample of so few steps should replace as many modules as all of them do.
         mean = np.mean([sum(mask) for mask in self.masks])
-        ways = [list(range(offset, self.plan.steps, STRIDE)) for offset in range(STRIDE)]
+        ways = [list(range(offset, self.length.steps, STRIDE)) for offset in range(STRIDE)]
         return min(ways, key=lambda steps: abs(np.mean([sum(self.masks[step]) for step in steps]) - mean))
 
     def run(self, steps: int | None = None) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Bench:
         forget_peak()
         before, clock = psutil.Process().memory_info().rss, Clock()
         load = os.getloadavg()[0]
-        ARMS[self.arm.name](self, clock, steps or self.plan.steps)
+        ARMS[self.arm.name](self, clock, steps or self.length.steps)
         return {"seconds": clock.seconds, "before_bytes": before, "peak_rss_bytes": peak_rss(), "load_average": load}
 
     def facts(self) -> dict[str, Any]:
@@ -238,8 +238,8 @@ def _with_trainer(make: Callable[..., StageTrainer], bench: Bench, clock: Clock,
         return trainer
 
     with tempfile.TemporaryDirectory() as folder:
-        plan = replace(bench.plan, steps=steps)
-        train(unsaved, bench.model, bench.lesson, plan, bench.config, Workspace(Path(folder)), SILENT)
+        length = replace(bench.length, steps=steps)
+        train(unsaved, bench.model, bench.lesson, length, bench.config, Workspace(Path(folder)), SILENT)
 
 
 def bare(bench: Bench, clock: Clock, steps: int) -> None:

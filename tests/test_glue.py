@@ -16,7 +16,7 @@ from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.pipeline import Recipe, folder_for
 from theseus_deploy.splits import TEXT_COLUMNS
 from theseus_deploy.tasks import KINDS
-from theseus_deploy.training import Plan
+from theseus_deploy.training import Length
 
 TRAINING_ROWS = {
     "cola": 8_551, "mnli": 392_702, "mrpc": 3_668, "qnli": 104_743, "qqp": 363_846, "rte": 2_490, "sst2": 67_349,
@@ -94,12 +94,12 @@ def test_a_recipe_is_a_point_of_the_papers_grids(name: str, rows: int) -> None:
     assert (config.batch_size, config.max_length, config.precision) == (32, 128, "fp32")
     assert config.lr in LEARNING_RATES
     assert config.base_rate in BASE_RATES
-    plan = Plan.of(config, rows)
-    schedule = Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+    length = Length.of(config, rows)
+    schedule = Schedule.of(config.schedule, config.base_rate, length.steps, config.replace_until, config.k)
     within = next(steps for steps in RATE_IS_ONE_WITHIN if schedule.replacing_steps <= steps)
     assert schedule.replacing_steps > 0.99 * within
-    assert plan.steps == 3 * within  # long enough to fine-tune the successor, and to stop early
-    assert within == min(RATE_IS_ONE_WITHIN, key=lambda steps: abs(steps / (3 * plan.steps_per_epoch) - 1))
+    assert length.steps == 3 * within  # long enough to fine-tune the successor, and to stop early
+    assert within == min(RATE_IS_ONE_WITHIN, key=lambda steps: abs(steps / (3 * length.steps_per_epoch) - 1))
     assert config.patience is not None
 
 

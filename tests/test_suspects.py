@@ -16,7 +16,7 @@ from theseus_deploy.compress.modules import assemble, theseus_modules
 from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 SCHEDULE = Schedule("linear", 0.3, 12)
@@ -51,7 +51,7 @@ def trained(
         return made
 
     workspace = Workspace.open(folder / "out", {}, overwrite=False)
-    found = train(make, model, lesson, Plan.of(CONFIG, len(lesson.train)), CONFIG, workspace, SILENT, decay_from=12)
+    found = train(make, model, lesson, Length.of(CONFIG, len(lesson.train)), CONFIG, workspace, SILENT, decay_from=12)
     assert isinstance(found, suspect)
     return found
 

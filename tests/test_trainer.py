@@ -20,7 +20,7 @@ from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
 from theseus_deploy.trainer import Conductor, EpochSampler
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 
@@ -47,7 +47,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
 
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     with pytest.raises(TrainingError, match=r"the loss is nan at step 20; lower --lr"):
-        train(make, assemble(make_bert(), MAP), lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+        train(make, assemble(make_bert(), MAP), lesson, Length.of(CONFIG, 96), CONFIG, workspace, SILENT)
     kept = workspace.last_checkpoint()
     assert kept is not None
     assert kept.name == "checkpoint-12"

@@ -1,4 +1,4 @@
-"""A training is as long as its plan, and goes on as if it had never stopped: property 13 of the paper's list."""
+"""A training is as long as its length, and goes on as if it had never stopped: property 13 of the paper's list."""
 
 import resource
 import shutil
@@ -20,7 +20,7 @@ from theseus_deploy.configs import CompressConfig, FinetuneConfig, TrainingConfi
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 
@@ -49,7 +49,7 @@ def test_the_learning_rate_falls_to_0_from_where_it_was_asked_to(
     make = partial(TheseusTrainer, schedule=Schedule("constant", 1.0, 0))
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     model = assemble(make_bert(), MAP)
-    trainer = train(make, model, lesson, Plan(24, 12), config, workspace, SILENT, decay_from=decay_from)
+    trainer = train(make, model, lesson, Length(24, 12), config, workspace, SILENT, decay_from=decay_from)
     assert trainer.lr_scheduler is not None
     factor = trainer.lr_scheduler.lr_lambdas[0]
     assert [factor(0), factor(12)] == [1.0, middle]
@@ -176,5 +176,5 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_line(lesson: Lesson, 
 def test_a_training_that_nobody_gave_a_length_is_not_too_short_for_its_schedule(
     config: TrainingConfig, steps: int
 ) -> None:
-    assert Plan.of(config, 96).steps == steps
-    assert Plan.of(CompressConfig(), 96_000).steps == 9_000
+    assert Length.of(config, 96).steps == steps
+    assert Length.of(CompressConfig(), 96_000).steps == 9_000

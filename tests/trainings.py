@@ -15,7 +15,7 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, Thaw
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 MAP = ModuleMap.even(4, 2)
@@ -45,15 +45,15 @@ def run(
     lesson: Lesson, folder: Path, config: CompressConfig = CONFIG, schedule: Schedule | None = None,
     crash_after: int | None = None, dropout: float = 0.1, thaw: Thaw = "none", drops: bool = True,
 ) -> tuple[TheseusTrainer, Watch]:  # fmt: skip
-    plan = Plan.of(config, len(lesson.train))
+    length = Length.of(config, len(lesson.train))
     model = assemble(make_bert(dropout=dropout), MAP)
     watch = Watch(model, crash_after)
 
     def make(**kwargs: Any) -> TheseusTrainer:
-        rate = schedule or Schedule("linear", 0.3, plan.steps // 2)
+        rate = schedule or Schedule("linear", 0.3, length.steps // 2)
         made = TheseusTrainer(schedule=rate, thaw=thaw, dropout=drops, **kwargs)
         made.add_callback(watch)
         return made
 
     workspace = Workspace.open(folder / "out", {"config": config.to_json()}, overwrite=False)
-    return train(make, model, lesson, plan, config, workspace, SILENT), watch
+    return train(make, model, lesson, length, config, workspace, SILENT), watch

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from theseus_deploy.lesson import Lesson
-    from theseus_deploy.training import Plan
+    from theseus_deploy.training import Length
 
 
 def finetune(
     model: "PreTrainedModel",
     lesson: "Lesson",
-    plan: "Plan",
+    length: "Length",
     config: FinetuneConfig,
     workspace: Workspace,
     progress: Progress = SILENT,
@@ -33,7 +33,7 @@ def finetune(
     from theseus_deploy.trainer import StageTrainer
     from theseus_deploy.training import train
 
-    train(StageTrainer, model, lesson, plan, config, workspace, progress, warmup=config.warmup)
+    train(StageTrainer, model, lesson, length, config, workspace, progress, warmup=config.warmup)
     return model
 
 
@@ -80,7 +80,7 @@ def finetune_checkpoint(
         overwrite=overwrite or reuse, world=world, progress=progress,
     ) as ready:  # fmt: skip
         model = checkpoint.fresh(task, config.seed)
-        finetune(model, ready.lesson, ready.plan, config, ready.workspace, progress)
+        finetune(model, ready.lesson, ready.length, config, ready.workspace, progress)
         device = torch_device(config.device)
         scores = ready.lesson.score(model, device, progress, "scoring the predecessor")
         progress.say("predecessor: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))

@@ -1,4 +1,4 @@
-"""A training from its plan to its artifact: what finetune and compress share."""
+"""A training from its rows to its artifact: what finetune and compress share."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -36,14 +36,14 @@ FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #
 
 
 @dataclass(frozen=True)
-class Plan:
+class Length:
     """How long a training is, in optimizer steps."""
 
     steps: int
     steps_per_epoch: int
 
     @classmethod
-    def of(cls, config: TrainingConfig, rows: int, world: World = ALONE) -> "Plan":
+    def of(cls, config: TrainingConfig, rows: int, world: World = ALONE) -> "Length":
         """Count the steps that `config` asks for on `rows` rows; a batch is divided among the processes.
 
         Raises:
@@ -63,7 +63,7 @@ class Prepared:
     """What a training begins with: its rows as tokens, how long it is, and where its checkpoints go."""
 
     lesson: Lesson
-    plan: Plan
+    length: Length
     workspace: Workspace
 
 
@@ -80,34 +80,34 @@ def prepared(
     overwrite: bool,
     world: World,
     progress: Progress,
-    check: Callable[[Plan], object] | None = None,
+    check: Callable[[Length], object] | None = None,
 ) -> Iterator[Prepared]:
     """Refuse what cannot be trained, what costs least first; make tokens of the rows, and hold the workspace of `out`.
 
-    `splits` are train and validation of what the user calls `data`; `check` may refuse the plan. Within, torch has the
-    threads that were asked for.
+    `splits` are train and validation of what the user calls `data`; `check` may refuse the length. Within, torch has
+    the threads that were asked for.
 
     Raises:
-        TheseusError: this machine, the processes, the plan, the tokenizer, the rows or `out` do not allow it.
+        TheseusError: this machine, the processes, the length, the tokenizer, the rows or `out` do not allow it.
     """
     check_request(config, checkpoint.config.model_type)
     train, validation = splits
     note_repeats(train, validation, progress)
-    plan = Plan.of(config, len(train), world)
+    length = Length.of(config, len(train), world)
     if check:
-        check(plan)
+        check(length)
     world.join(torch_device(config.device))
     lesson = Lesson.prepare(train, validation, task, checkpoint.tokenizer(task), data, world)
     held = Workspace.held(out, request, overwrite, world, progress)
     with torch_threads(config.threads), held as workspace:
-        yield Prepared(lesson, plan, workspace)
+        yield Prepared(lesson, length, workspace)
 
 
 def train(
     make: Callable[..., StageTrainer],
     model: PreTrainedModel,
     lesson: Lesson,
-    plan: Plan,
+    length: Length,
     config: TrainingConfig,
     workspace: Workspace,
     progress: Progress,
@@ -127,7 +127,7 @@ def train(
     """
     trainer = make(
         model=model,
-        args=_arguments(model, config, plan, workspace, round(warmup * plan.steps), decay_from, lesson, progress),
+        args=_arguments(model, config, length, workspace, round(warmup * length.steps), decay_from, lesson, progress),
         lesson=lesson,
     )
     if config.patience:
@@ -139,14 +139,14 @@ def train(
     if resume and (lost := lost_from(resume)):
         raise _as_damage(FileNotFoundError(f"it has lost {', '.join(lost)}"), resume, workspace)
     if resume:
-        progress.say(f"resuming at step {step_of(resume)} of {plan.steps}")
+        progress.say(f"resuming at step {step_of(resume)} of {length.steps}")
     conductor: Conductor | None = None
     try:
         plain = eager_attention(model) if trainer.args.device.type == "cpu" else nullcontext()
-        with quiet(), plain, torch_threads(config.threads), progress.track("training", plan.steps) as tracker:
+        with quiet(), plain, torch_threads(config.threads), progress.track("training", length.steps) as tracker:
             conductor = Conductor(trainer, tracker)
             trainer.add_callback(conductor)
-            if resume and step_of(resume) >= plan.steps:  # all that is missing is the result
+            if resume and step_of(resume) >= length.steps:  # all that is missing is the result
                 trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
                 trainer.recall_best()
                 trainer._load_from_checkpoint(str(resume))
@@ -162,7 +162,7 @@ def train(
             raise _as_damage(error, resume, workspace) from error
         raise _as_training_error(error, workspace) from error
     stopped = trainer.state.global_step
-    if stopped < plan.steps:
+    if stopped < length.steps:
         progress.say(f"stopped at step {stopped}: {config.patience} evaluations in a row were no better")
     return trainer
 
@@ -238,7 +238,7 @@ def choose_precision(config: TrainingConfig, device: torch.device, model_type: s
 def _arguments(
     model: PreTrainedModel,
     config: TrainingConfig,
-    plan: Plan,
+    length: Length,
     workspace: Workspace,
     warmup: int,
     decay_from: int,
@@ -248,22 +248,22 @@ def _arguments(
     device = torch_device(config.device)
     precision, reason = choose_precision(config, device, model.config.model_type)
     progress.say(f"training in {precision} on {device.type}: {reason}")
-    save_every = ceil(plan.steps / SAVES / LOG_EVERY) * LOG_EVERY
+    save_every = ceil(length.steps / SAVES / LOG_EVERY) * LOG_EVERY
     arguments = TrainingArguments(
         output_dir=str(workspace.path),
-        max_steps=plan.steps,
+        max_steps=length.steps,
         per_device_train_batch_size=config.batch_size // lesson.world.size,
         gradient_accumulation_steps=config.accumulate,
         learning_rate=config.lr,
         warmup_steps=warmup,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": plan.steps - max(warmup, decay_from), "decay_type": "linear"},
+        lr_scheduler_kwargs={"num_decay_steps": length.steps - max(warmup, decay_from), "decay_type": "linear"},
         seed=config.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=device.type == "cpu",
         eval_strategy="steps",
-        eval_steps=plan.steps_per_epoch,
+        eval_steps=length.steps_per_epoch,
         save_steps=save_every,
         save_total_limit=3,  # the best, the last, and the one before until the last is whole
         logging_steps=LOG_EVERY,

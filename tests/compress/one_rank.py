@@ -14,7 +14,7 @@ from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.distributed import World
 from theseus_deploy.progress import SILENT
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 ROWS = 64  # 8 whole batches of 8 an epoch: what is saved after 10 steps is in the midst of one
@@ -47,7 +47,7 @@ def run(folder: Path, thaw: str, crash_after: int | None = None) -> None:
         made.add_callback(watch)
         return made
 
-    trainer = train(make, model, lesson, Plan.of(CONFIG, ROWS, world), CONFIG, workspace, SILENT)
+    trainer = train(make, model, lesson, Length.of(CONFIG, ROWS, world), CONFIG, workspace, SILENT)
     torch.save(
         {"weights": model.state_dict(), "masks": watch.masks, "modules": watch.weights},
         folder / f"rank{world.rank}.pt",

@@ -16,7 +16,7 @@ from theseus_deploy.compress.schedule import replacement_mask
 from theseus_deploy.configs import CompressConfig
 from theseus_deploy.distributed import World
 from theseus_deploy.errors import ConfigError
-from theseus_deploy.training import Plan
+from theseus_deploy.training import Length
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -118,4 +118,4 @@ def test_the_command_runs_under_a_launcher_and_one_process_speaks(
 
 def test_a_batch_must_be_divisible_among_the_processes() -> None:
     with pytest.raises(ConfigError, match="--batch-size 8 cannot be divided among 3 processes; use a multiple of 3"):
-        Plan.of(CompressConfig(batch_size=8), 100, World(0, 3))
+        Length.of(CompressConfig(batch_size=8), 100, World(0, 3))

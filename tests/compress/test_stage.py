@@ -22,7 +22,7 @@ from theseus_deploy.errors import ConfigError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.trainer import WEIGHTS
-from theseus_deploy.training import Plan
+from theseus_deploy.training import Length
 from theseus_deploy.workspace import Workspace
 
 LEARNING = replace(CONFIG, max_steps=100, batch_size=16, lr=3e-3)
@@ -34,7 +34,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lesson, PreTraine
     lesson = make_lesson(512, 64)
     workspace = Workspace.open(tmp_path_factory.mktemp("learned") / "out", {}, overwrite=False)
     everything = replace(LEARNING, method="truncate")
-    model = compress(make_bert(spread=0.05), lesson, Plan(100, 32), ModuleMap.even(4, 4), everything, workspace)
+    model = compress(make_bert(spread=0.05), lesson, Length(100, 32), ModuleMap.even(4, 4), everything, workspace)
     return lesson, model
 
 
@@ -44,7 +44,7 @@ def test_the_successor_is_that_of_the_best_evaluation_or_of_the_last_step(
 ) -> None:
     config = replace(CONFIG, max_steps=66, lr=1e-2, method="theseus", init="bottom", keep=keep)
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
-    successor = compress(make_bert(), lesson, Plan.of(config, 96), MAP, config, workspace).state_dict()
+    successor = compress(make_bert(), lesson, Length.of(config, 96), MAP, config, workspace).state_dict()
     state = json.loads((workspace.path / "checkpoint-66" / "trainer_state.json").read_text("utf-8"))
     assert 0 < state["best_global_step"] < 66
     chosen = {"best": state["best_global_step"], "last": 66}[keep]
@@ -57,7 +57,7 @@ def test_a_schedule_that_is_refused_leaves_the_model_as_it_was(lesson: Lesson, t
     model, config = make_bert(), replace(CONFIG, method=method, replace_until=1.0)
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     with pytest.raises(ConfigError, match="leaves none of 24 steps at rate 1"):
-        compress(model, lesson, Plan.of(config, 96), MAP, config, workspace)
+        compress(model, lesson, Length.of(config, 96), MAP, config, workspace)
     assert len(layers_of(model)) == model.config.num_hidden_layers == 4
     assert all(weight.requires_grad for weight in model.parameters())
 
@@ -76,7 +76,7 @@ def test_the_predecessor_may_teach_while_its_modules_are_replaced(
     def loyalty(method: Any) -> float:
         config = replace(LEARNING, method=method, alpha=1.0)
         workspace = Workspace.open(tmp_path / method, {}, overwrite=False)
-        successor = compress(deepcopy(predecessor), misled, Plan(100, 32), MAP, config, workspace)
+        successor = compress(deepcopy(predecessor), misled, Length(100, 32), MAP, config, workspace)
         return float(TASK.agree(answers(successor), answers(predecessor)).mean())
 
     assert loyalty("theseus") < 0.6
@@ -96,7 +96,7 @@ def test_every_method_makes_a_plain_model_of_n_layers_that_learned(
     lesson, predecessor = learned
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     config = replace(LEARNING, method=method)
-    successor = compress(deepcopy(predecessor), lesson, Plan(100, 32), MAP, config, workspace)
+    successor = compress(deepcopy(predecessor), lesson, Length(100, 32), MAP, config, workspace)
     assert type(successor).__name__ == "BertForSequenceClassification"
     assert successor.config.num_hidden_layers == 2
     assert all(weight.requires_grad for weight in successor.parameters())
@@ -122,9 +122,9 @@ def test_the_predecessor_is_asked_about_the_rows_that_are_learned_from_alone(
             return SILENT.track(title, total)
 
     config = replace(CONFIG, method="theseus+distill", accumulate=accumulate, max_steps=steps, replace_until=0.5)
-    plan = Plan.of(config, len(lesson.train))
+    length = Length.of(config, len(lesson.train))
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     for path in cache_folder().glob("*.arrow"):
         path.unlink()
-    compress(make_bert(), lesson, plan, MAP, config, workspace, Listener())  # a row without an answer has no loss
+    compress(make_bert(), lesson, length, MAP, config, workspace, Listener())  # a row without an answer has no loss
     assert totals["asking the predecessor"] == asked

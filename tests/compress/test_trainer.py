@@ -21,7 +21,7 @@ from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import Thaw
 from theseus_deploy.lesson import Lesson
 from theseus_deploy.progress import SILENT
-from theseus_deploy.training import Plan, train
+from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
 
@@ -69,7 +69,7 @@ def test_nothing_but_successors_trains_before_the_rate_is_1_and_then_what_is_tha
         return made
 
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
-    train(make, model, lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+    train(make, model, lesson, Length.of(CONFIG, 96), CONFIG, workspace, SILENT)
     assert len(snapshots.after) == 24
     for name, weight in start.items():
         if ".successor." in name:
@@ -112,7 +112,7 @@ def test_the_best_of_a_thawed_run_is_restored_whole(lesson: Lesson, tmp_path: Pa
 
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
     make = partial(FirstIsBest, schedule=Schedule("linear", 0.3, 12), thaw="all")
-    trainer = train(make, model, lesson, Plan.of(CONFIG, 96), CONFIG, workspace, SILENT)
+    trainer = train(make, model, lesson, Length.of(CONFIG, 96), CONFIG, workspace, SILENT)
     assert trainer.state.best_global_step == 12
     for name, weight in model.named_parameters():
         assert torch.equal(weight, start[name]) == (".successor." not in name), name
@@ -166,7 +166,7 @@ def test_the_mean_displacement_at_rate_p_is_that_of_p_times_the_learning_rate(le
             TheseusTrainer, schedule=Schedule("constant", rate, steps), optimizer_cls_and_kwargs=(SGD, {"lr": lr})
         )
         workspace = Workspace.open(tmp_path / str(rate), {}, overwrite=False)
-        train(make, model, lesson, Plan(steps, 1), config, workspace, SILENT, decay_from=steps, keep="last")
+        train(make, model, lesson, Length(steps, 1), config, workspace, SILENT, decay_from=steps, keep="last")
         return torch.cat([weight.detach().flatten() for weight in successor_parameters(model)]) - before
 
     always, sometimes = moved(1.0), moved(rate)

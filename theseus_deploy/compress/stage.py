@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from theseus_deploy.lesson import Lesson
     from theseus_deploy.trainer import StageTrainer
-    from theseus_deploy.training import Plan
+    from theseus_deploy.training import Length
 
 
 def compress(
     model: "PreTrainedModel",
     lesson: "Lesson",
-    plan: "Plan",
+    length: "Length",
     module_map: ModuleMap,
     config: CompressConfig,
     workspace: Workspace,
@@ -49,7 +49,7 @@ def compress(
     from theseus_deploy.trainer import StageTrainer
     from theseus_deploy.training import train
 
-    decay_from = decay_start(config, plan)
+    decay_from = decay_start(config, length)
     trainers: dict[str, type[StageTrainer]] = {
         "theseus": TheseusTrainer,
         "truncate": StageTrainer,
@@ -58,14 +58,14 @@ def compress(
     }
     asked: dict[str, Any] = {"dropout": config.drops(lesson.task.tags_words)}
     if config.has_teacher:
-        lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(plan, lesson, config))
+        lesson = taught(lesson, teacher or model, torch_device(config.device), progress, _seen(length, lesson, config))
         asked |= {"temperature": config.temperature, "alpha": config.alpha}
     if config.replaces:
-        schedule = schedule_of(config, plan)
+        schedule = schedule_of(config, length)
         told = {"none": "", "head": ", then with the head", "all": ", then with embeddings and head"}[config.thaws]
         progress.say(
             f"replacing modules {module_map}: {config.schedule} rate from {schedule.rate(0):.2f}, "
-            f"1 from step {schedule.replacing_steps} of {plan.steps}; training the successors{told}"
+            f"1 from step {schedule.replacing_steps} of {length.steps}; training the successors{told}"
         )
         asked |= {"schedule": schedule, "thaw": config.thaws}
     init = config.init
@@ -73,7 +73,7 @@ def compress(
         init = choose_start(model, lesson, module_map, torch_device(config.device), progress).init
     model = assemble(model, module_map, init) if config.replaces else _truncated(model, module_map, init, config.thaws)
     make = partial(trainer or trainers[config.method], **asked)
-    train(make, model, lesson, plan, config, workspace, progress, decay_from=decay_from, keep=config.keep)
+    train(make, model, lesson, length, config, workspace, progress, decay_from=decay_from, keep=config.keep)
     return strip(model) if config.replaces else model.requires_grad_(True)
 
 
@@ -127,7 +127,7 @@ def compress_checkpoint(
         ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
         start = choose_start(model, ready.lesson, module_map, device, progress) if config.init == "auto" else None
         chosen = replace(config, init=start.init) if start else config
-        successor = compress(model, ready.lesson, ready.plan, module_map, chosen, ready.workspace, progress)
+        successor = compress(model, ready.lesson, ready.length, module_map, chosen, ready.workspace, progress)
         after = ready.lesson.score(successor, device, progress, "scoring the successor")
         share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
         shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
@@ -159,34 +159,34 @@ def map_of(config: CompressConfig, layers: int) -> ModuleMap:
     return ModuleMap.even(layers, max(1, layers // 2) if config.layers is None else config.layers)
 
 
-def schedule_of(config: CompressConfig, plan: "Plan") -> Schedule:
+def schedule_of(config: CompressConfig, length: "Length") -> Schedule:
     """Return the replacement schedule asked for.
 
     Raises:
         ConfigError: it leaves no step at rate 1.
     """
-    return Schedule.of(config.schedule, config.base_rate, plan.steps, config.replace_until, config.k)
+    return Schedule.of(config.schedule, config.base_rate, length.steps, config.replace_until, config.k)
 
 
-def decay_start(config: CompressConfig, plan: "Plan") -> int:
+def decay_start(config: CompressConfig, length: "Length") -> int:
     """Return the step from which the learning rate falls to 0: by default the first of the successor fine-tuning phase.
 
     Raises:
         ConfigError: there is no such phase.
     """
     if config.decay == "successor":
-        return schedule_of(config, plan).replacing_steps
-    return 0 if config.decay == "linear" else plan.steps
+        return schedule_of(config, length).replacing_steps
+    return 0 if config.decay == "linear" else length.steps
 
 
-def _seen(plan: "Plan", lesson: "Lesson", config: CompressConfig) -> list[int] | None:
+def _seen(length: "Length", lesson: "Lesson", config: CompressConfig) -> list[int] | None:
     """Return the rows that a training shorter than an epoch learns from; None where it learns from all."""
     from theseus_deploy.trainer import EpochSampler
 
-    if plan.steps >= plan.steps_per_epoch:
+    if length.steps >= length.steps_per_epoch:
         return None
     batch = config.batch_size * config.accumulate
-    return sorted(list(EpochSampler.of(lesson, batch, config.seed))[: plan.steps * batch])
+    return sorted(list(EpochSampler.of(lesson, batch, config.seed))[: length.steps * batch])
 
 
 def _truncated(model: "PreTrainedModel", module_map: ModuleMap, init: str, thaw: Thaw) -> "PreTrainedModel":
