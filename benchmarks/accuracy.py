@@ -8,11 +8,11 @@ says, in the same number of steps, and differs in arm, learning rate and seed al
 validation split of data without one. Where words are tagged, a label is a word's.
 
 A run is one line of the results. One that is there already is not repeated, so the command can be interrupted, and be
-run several times at once on tasks or arms of their own. With `--repeat 0.1` a random tenth of the runs that are there
-is made again from their lines alone, and what came of it is kept in `accuracy_repeats.jsonl`. `predictions` are the
-labels given to the rows that are reported; those of the predecessor, and the true ones, are in `accuracy_tasks.json`
-beside the results. A machine whose CPU has no bf16 trains in fp32 and makes other predecessors: give its runs a file of
-their own with `--results`.
+run several times at once on tasks of their own, and on arms once a task has its predecessor. With `--repeat 0.1` a
+random tenth of the runs that are there is made again from their lines alone, and what came of it is kept in
+`accuracy_repeats.jsonl`. `predictions` are the labels given to the rows that are reported; those of the predecessor,
+and the true ones, are in `accuracy_tasks.json` beside the results. A machine whose CPU has no bf16 trains in fp32 and
+makes other predecessors: give its runs a file of their own with `--results`.
 """
 
 import argparse
@@ -285,7 +285,6 @@ class Bench:
 
     def keep_truth(self, name: str, path: Path) -> None:
         """Write what predictions are compared with, beside what other tasks have there."""
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
         words = self.lesson.task.tags_words
         found = {
             "predecessor": self.parent,
@@ -295,6 +294,7 @@ class Bench:
             "predictions": pack(self.lesson.task.decide(self.expected)),
             **({"lengths": [len(tags) for tags in self.truth]} if words else {}),
         }
+        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
         if known.get(name) != found:
             write_atomically(path, json.dumps({**known, name: found}, indent=1) + "\n")
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy_table import JUDGED_BY
+
 RESULTS = Path(__file__).resolve().parent / "results"
 REPEATS = RESULTS / "accuracy_fp32_repeats.jsonl"
 BF16, FP32 = RESULTS / "accuracy.json", RESULTS / "accuracy_fp32.json"  # runs of machines with bf16, and without
@@ -133,7 +135,7 @@ def repeats() -> str:
     runs = [json.loads(line) for line in REPEATS.read_text("utf-8").splitlines()]
     lines = ["| made again | predictions |", "| --- | --- |"]
     for run in runs:
-        metric = {"cola-by-matthews": "matthews", "wnut17": "f1"}.get(run["task"], "accuracy")
+        metric = JUDGED_BY.get(run["task"], "accuracy")
         scores = (_per_cent(run[which][metric]) for which in ("again", "test"))
         found = "the same" if run["same"] else "{} {} instead of {}".format(metric, *scores)
         other = "" if run["same_predecessor"] else ", from a predecessor fine-tuned anew"

@@ -277,11 +277,23 @@ def test_a_fingerprint_is_of_the_content_and_of_nothing_else(tmp_path: Path) -> 
     shutil.copytree(ours, tmp_path / "deep" / "two")
     assert fingerprint(ours) == fingerprint(tmp_path / "deep" / "two") == fingerprint(make(tmp_path / "three").path)
     assert fingerprint(make(tmp_path / "four", b"others").path) != fingerprint(ours)
-    theirs = tmp_path / "deep" / "two"
+
+
+def test_a_model_of_anybodys_is_the_files_that_a_model_consists_of(tmp_path: Path) -> None:
+    theirs = make(tmp_path / "theirs").path
     (theirs / MANIFEST).unlink()
-    assert fingerprint(theirs) == fingerprint(ours)
+    before = fingerprint(theirs)
+    assert before == fingerprint(shutil.copytree(theirs, tmp_path / "deep" / "copy"))
+    for beside in ("README.md", ".git/index", "onnx/model.onnx"):
+        (theirs / beside).parent.mkdir(exist_ok=True)
+        (theirs / beside).write_text("new")
+        assert fingerprint(theirs) == before
+    for name in ("vocab.txt", "pytorch_model.bin", "tokenizer.json"):
+        (theirs / name).write_text("new")
+        assert fingerprint(theirs) != before
+        (theirs / name).unlink()
     (theirs / "config.json").rename(theirs / "konfig.json")
-    assert fingerprint(theirs) != fingerprint(ours)
+    assert fingerprint(theirs) != before
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -157,7 +157,17 @@ def test_an_extra_that_is_missing_is_no_illness(tmp_path: Path, monkeypatch: pyt
     assert found["extra gpu"] == Check("extra gpu", True, "9.9")
     pair = found["onnxruntime + onnxruntime-gpu"]
     assert not pair.ok
-    assert "onnxruntime-gpu 9.9: both install the same files" in pair.detail
+    assert "onnxruntime-gpu 9.9: both write the same files, and the CPU's won: pip install --force" in pair.detail
+
+
+def test_both_wheels_of_onnxruntime_are_well_where_the_gpus_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    (pair,) = (pair for pair in KNOWN_BAD if "onnxruntime-gpu" in pair.packages)
+    both = (Version("1.31"), Version("1.31"))
+    assert pair.when(*both)
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"]
+    )  # as on such a machine
+    assert not pair.when(*both)
 
 
 def test_a_missing_extra_is_named_with_its_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_table_holds_the_tasks_of_the_paper() -> None:
 
 @pytest.mark.parametrize("task", glue.TASKS.values(), ids=glue.TASKS)
 def test_a_task_is_judged_by_a_metric_that_it_has(task: glue.GlueTask) -> None:
-    assert task.metric in KINDS["single-label" if task.labels else "regression"].scores
+    assert task.metric in KINDS["single-label" if task.labels else "regression"].metrics
     assert task.metric != "f1" or len(task.labels) == 2
     assert task.text in TEXT_COLUMNS
 

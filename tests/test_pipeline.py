@@ -92,6 +92,10 @@ def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpu
     with pytest.raises(ConfigError, match="9"):
         run(recipe, out)
     assert (out / "predecessor" / "theseus.json").stat().st_mtime_ns == stamp
+    (out / "predecessor" / "theseus.json").write_text("{")
+    with pytest.raises(ConfigError, match="9"):
+        run(recipe, out)
+    assert all(check.ok for check in verify(out / "predecessor"))  # a damaged folder is written again
 
 
 def test_a_recipe_whose_data_is_not_there_leaves_nothing(encoder_only: Path, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_every_metric_that_may_decide_is_among_the_metrics(kind: str) -> None:
     task, references = REFERENCES[kind]
     items = sum(map(len, references)) if task.tags_words else len(references)
     scores = task.score(np.random.default_rng(1).normal(size=(items, task.outputs)), references)
-    assert scores.keys() == set(KINDS[kind].scores)
+    assert scores.keys() == set(KINDS[kind].metrics)
     assert task.primary == KINDS[kind].primary
 
 

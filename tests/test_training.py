@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tests.conftest import make_bert
 from tests.trainings import CONFIG, MAP, run
@@ -146,6 +147,21 @@ def test_a_checkpoint_that_has_lost_a_file_is_not_half_resumed_from(lesson: Less
     (tmp_path / "out.partial" / "checkpoint-10" / name).unlink()
     with pytest.raises(TrainingError, match=rf"checkpoint-10 cannot be resumed from \(it has lost {name}\); remove it"):
         run(lesson, tmp_path)
+
+
+def test_what_is_no_fault_of_the_disk_is_not_called_one(lesson: Lesson, tmp_path: Path) -> None:
+    class Reporter(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    def make(**kwargs: Any) -> TheseusTrainer:
+        trainer = TheseusTrainer(schedule=Schedule("linear", 0.3, 12), **kwargs)
+        trainer.add_callback(Reporter())
+        return trainer
+
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    with pytest.raises(ConnectionResetError):
+        train(make, assemble(make_bert(), MAP), lesson, Length(24, 12), CONFIG, workspace, SILENT)
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_line(lesson: Lesson, tmp_path: Path) -> None:

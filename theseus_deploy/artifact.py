@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
            "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # what a model of anybody's consists of
+OLD_WEIGHTS = "pytorch_model*.bin"
 SHOWN = 32  # characters of a file's name in that of its draft, which may be no longer than a name may be
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EBUSY,
@@ -266,10 +268,15 @@ def locked(folder: Path) -> Iterator[bool | None]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash the content of a model folder, ours or anybody's: the parent hash that a manifest keeps."""
+    """Hash the content of a model folder: the parent hash that a manifest keeps.
+
+    Of one that is not ours only the files that a model consists of, so that git, the Hub's clients and whoever adds a
+    README beside them leave it the model that it was.
+    """
     if Artifact.exists(folder):
         return Artifact.open(folder).sha256
-    return _hash_of_hashes({path.relative_to(folder).as_posix(): sha256_of(path) for path in _files(folder)})
+    files = {path for pattern in (*MODEL_FILES, OLD_WEIGHTS) for path in folder.glob(pattern) if path.is_file()}
+    return _hash_of_hashes({path.name: sha256_of(path) for path in files})
 
 
 def sha256_of(path: Path) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from theseus_deploy import __version__
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -26,8 +28,8 @@ def cache_folder() -> Path:
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Hash all that a result depends on."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    """Hash all that a result depends on; what it is made of may differ from release to release of ours."""
+    return hashlib.sha256(json.dumps({"version": __version__, **facts}, sort_keys=True).encode()).hexdigest()
 
 
 def cached(key: str, make: Callable[[], "Dataset"]) -> "Dataset":

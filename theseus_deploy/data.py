@@ -52,7 +52,9 @@ class Corpus:
         return digest.hexdigest()
 
     def for_training(self) -> tuple[Split, Split]:
-        """Return train and validation; where there is no validation, a fixed, stratified tenth of train stands in.
+        """Return train and validation; where there is no validation, a fixed tenth of train stands in.
+
+        It is stratified where an input has one label with a name, and drawn at random where it has several.
 
         Raises:
             DataError: there is no train split, or a split has too few rows.

@@ -22,4 +22,4 @@ def torch_writing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise OSError(str(error).partition("\n")[0]) from error
+        raise OSError(errno.EIO, str(error).partition("\n")[0]) from error

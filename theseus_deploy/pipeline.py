@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from theseus_deploy import glue
-from theseus_deploy.artifact import Artifact, scratch
+from theseus_deploy.artifact import MANIFEST, Artifact, scratch
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.builtin import RECIPES
 from theseus_deploy.configs import BenchmarkConfig, CompressConfig, Config, ExportConfig, FinetuneConfig
@@ -207,10 +207,10 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
 
     def stage(name: str, make: Callable[[Path], Artifact]) -> None:
         progress.say(f"— {name}")
-        before = Artifact.open(out / name).to_json() if Artifact.exists(out / name) else None
-        made = make(out / name)
-        folders[name] = made.path
-        if made.to_json() == before:
+        manifest = out / name / MANIFEST
+        before = manifest.read_bytes() if manifest.is_file() else None
+        folders[name] = make(out / name).path
+        if manifest.read_bytes() == before:
             progress.say("nothing changed, kept")
 
     if (finetuning := recipe.finetune) is not None:
@@ -292,7 +292,7 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
     from theseus_deploy.export.stage import export_checkpoint
 
     baseline, config = asked.baseline, asked.config
-    length = missing_reference(asked.candidates, baseline, config)
+    length = missing_reference(asked.opened[0], config)
     if length is None:
         return asked.run(progress)
     asked.check()

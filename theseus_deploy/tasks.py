@@ -36,17 +36,17 @@ FEWEST = 10  # rows, below which a correlation may be anything
 class Kind:
     """The facts of one kind of task.
 
-    `head` is transformers' class of model and `problem_type` the name it gives the loss; `scores` are the metrics by
+    `head` is transformers' class of model and `problem_type` the name it gives the loss; `metrics` are the names by
     which a task may be judged, its own first. `decide` turns logits of shape (items, labels) into decisions, (items,)
-    or (items, labels); `probabilities` into distributions along the last axis. `encode` and `metrics` take the labels
+    or (items, labels); `probabilities` into distributions along the last axis. `encode` and `score` take the labels
     of a task first: one turns values into references, the other maps decisions and references to scores.
     """
 
     problem_type: str | None
-    scores: tuple[str, ...]
+    metrics: tuple[str, ...]
     encode: Callable[[Sequence[str], Sequence[Label], str], list[Any]]
     decide: Callable[[Array], NDArray[Any]]
-    metrics: Callable[[Sequence[str], NDArray[Any], Any], dict[str, float]]
+    score: Callable[[Sequence[str], NDArray[Any], Any], dict[str, float]]
     probabilities: Callable[[Array], Array] | None
     head: str = "AutoModelForSequenceClassification"
     of_two: tuple[str, ...] = ()  # metrics that only two labels have
@@ -54,7 +54,7 @@ class Kind:
     @property
     def primary(self) -> str:
         """Name the metric that decides where nothing else is known."""
-        return self.scores[0]
+        return self.metrics[0]
 
 
 def softmax(logits: Array) -> Array:
@@ -121,7 +121,7 @@ class Task:
     @property
     def metrics(self) -> list[str]:
         """Name all metrics of this task."""
-        return [name for name in self.facts.scores if name not in self.facts.of_two or len(self.labels) == 2]
+        return [name for name in self.facts.metrics if name not in self.facts.of_two or len(self.labels) == 2]
 
     @property
     def tags_words(self) -> bool:
@@ -145,7 +145,7 @@ class Task:
 
     def score(self, logits: Array, references: Sequence[Reference]) -> dict[str, float]:
         """Return every metric of this kind of task, for logits of shape (items, labels)."""
-        return self.facts.metrics(self.labels, self.decide(logits), references)
+        return self.facts.score(self.labels, self.decide(logits), references)
 
     def flat(self, references: Sequence[Reference]) -> NDArray[Any]:
         """Return the references of inputs as those of items, in the shape of decisions."""
@@ -159,7 +159,7 @@ class Task:
         if not self.labels and rows < FEWEST:
             return f"{self.primary} of {rows} rows may be anything; add rows, {FEWEST} at least"
         truth = self.flat(references)
-        if self.facts.metrics(self.labels, truth > 0 if truth.ndim == 2 else truth, references)[self.primary] == 0:
+        if self.facts.score(self.labels, truth > 0 if truth.ndim == 2 else truth, references)[self.primary] == 0:
             return (
                 f"the true answers themselves score 0 in {self.primary} on these {rows:,} rows; add rows that have "
                 "what it counts"
@@ -272,35 +272,35 @@ class Task:
 KINDS: dict[str, Kind] = {
     "single-label": Kind(
         problem_type="single_label_classification",
-        scores=("accuracy", "macro_f1", "matthews", "f1"),
+        metrics=("accuracy", "macro_f1", "matthews", "f1"),
         of_two=("f1",),
         encode=class_indices,
         decide=lambda logits: logits.argmax(axis=-1),
-        metrics=score_classes,
+        score=score_classes,
         probabilities=softmax,
     ),
     "multi-label": Kind(
         problem_type="multi_label_classification",
-        scores=("micro_f1", "macro_f1", "accuracy"),
+        metrics=("micro_f1", "macro_f1", "accuracy"),
         encode=many_hot,
         decide=lambda logits: logits > 0,
-        metrics=score_many,
+        score=score_many,
         probabilities=_each_alone,
     ),
     "regression": Kind(
         problem_type="regression",
-        scores=("pearson", "spearman"),
+        metrics=("pearson", "spearman"),
         encode=floats,
         decide=lambda logits: logits[:, 0],
-        metrics=correlate,
+        score=correlate,
         probabilities=None,
     ),
     "tokens": Kind(
         problem_type=None,
-        scores=("f1", "precision", "recall", "accuracy"),
+        metrics=("f1", "precision", "recall", "accuracy"),
         encode=word_classes,
         decide=lambda logits: logits.argmax(axis=-1),
-        metrics=score_entities,
+        score=score_entities,
         probabilities=softmax,
         head="AutoModelForTokenClassification",
     ),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from theseus_deploy.artifact import Artifact, Manifest, write_atomically
+from theseus_deploy.artifact import UNWRITABLE, Artifact, Manifest, write_atomically
 from theseus_deploy.configs import Keep, TrainingConfig
 from theseus_deploy.data import note_repeats
 from theseus_deploy.disk import as_disk_error
@@ -307,7 +307,7 @@ def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> Trai
 def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
     if isinstance(error, SafetensorError):
         error = as_disk_error(error)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
         kept = workspace.last_checkpoint()
         return TrainingError(
             f"a checkpoint could not be written to {workspace.path} ({error}); free space and repeat the command"

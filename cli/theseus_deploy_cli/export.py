@@ -115,9 +115,10 @@ def command(
 
     fp16: for CUDA, with onnxruntime-gpu. Its authors had no GPU to run it on.
 
-    auto: a tournament for this machine. fp32, dynamic and static int8, per channel and per tensor, are judged by the
-    budget (99 % of the labels, unless you give another), those within it are timed as `theseus benchmark` does, and
-    the fastest ships with the settings of onnxruntime that were best for it. It takes minutes; the table is printed.
+    auto: a tournament for this machine. fp32, dynamic and, with --data, static int8, per channel and per tensor, are
+    judged by the budget (99 % of the labels, unless you give another), those within it are timed as `theseus
+    benchmark` does, and the fastest ships with the settings of onnxruntime that were best for it. It takes minutes; the
+    table is printed.
 
         theseus export successor --quantize dynamic --data reviews/ --out bundle
         theseus export successor --quantize auto --data reviews/ --out bundle

@@ -15,7 +15,7 @@ TASKS = {
     "regression": Task("regression", (), ("text",), "label"),
     "tokens": Task("tokens", ("O", "B-x", "I-x", "B-y", "I-y"), ("text",), "label"),
 }
-EVERY = [(kind, metric) for kind, facts in KINDS.items() for metric in facts.scores]
+EVERY = [(kind, metric) for kind, facts in KINDS.items() for metric in facts.metrics]
 UNCERTAIN = [(kind, metric) for kind, metric in EVERY if kind != "regression"]
 
 
@@ -53,7 +53,7 @@ def make_pair(kind: str, metric: str, rows: int, noise: tuple[float, float], see
 
 def test_there_is_an_interval_for_whatever_a_task_may_be_judged_by() -> None:
     assert {kind: set(metrics) for kind, metrics in METRICS.items()} == {
-        kind: set(facts.scores) for kind, facts in KINDS.items()
+        kind: set(facts.metrics) for kind, facts in KINDS.items()
     }
 
 

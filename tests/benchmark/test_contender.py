@@ -88,22 +88,25 @@ def test_bf16_is_refused_where_it_is_imitated(tiny_bert: Path, monkeypatch: pyte
         line_up(str(tiny_bert), [str(tiny_bert)], BenchmarkConfig(bf16=True))
 
 
+def lacking(baseline: Path, *candidates: Path, config: BenchmarkConfig = AUTO) -> int | None:
+    return missing_reference(line_up(str(baseline), list(map(str, candidates)), config), config)
+
+
 def test_a_reference_is_the_baseline_beside_bundles(
     tiny_bert: Path, fp32_bundle: Path, int8_bundle: Path, successor: Path, tmp_path: Path
 ) -> None:
-    base = str(tiny_bert)
-    assert missing_reference([str(int8_bundle)], base, AUTO)
-    assert missing_reference([str(int8_bundle), str(fp32_bundle)], base, AUTO) is None
-    assert missing_reference([str(changed(fp32_bundle, tmp_path, "parent", sha256="0" * 64))], base, AUTO)
-    assert missing_reference([str(successor)], base, AUTO) is None
-    assert missing_reference([str(int8_bundle)], str(fp32_bundle), AUTO) is None
-    assert missing_reference([str(int8_bundle)], base, BenchmarkConfig(reference=False)) is None
-    found = line_up(base, [str(int8_bundle)], AUTO, [str(fp32_bundle)])
+    assert lacking(tiny_bert, int8_bundle)
+    assert lacking(tiny_bert, int8_bundle, fp32_bundle) is None
+    assert lacking(tiny_bert, changed(fp32_bundle, tmp_path, "parent", sha256="0" * 64))
+    assert lacking(tiny_bert, successor) is None
+    assert lacking(fp32_bundle, int8_bundle) is None
+    assert lacking(tiny_bert, int8_bundle, config=BenchmarkConfig(reference=False)) is None
+    found = line_up(str(tiny_bert), [str(int8_bundle)], AUTO, [str(fp32_bundle)])
     assert [one.role for one in found] == ["candidate", "candidate", "reference"]
 
 
 def test_a_reference_is_cut_where_the_bundles_are(tiny_bert: Path, int8_bundle: Path, tmp_path: Path) -> None:
-    assert missing_reference([str(changed(int8_bundle, tmp_path, "task", max_length=16))], str(tiny_bert), AUTO) == 16
+    assert lacking(tiny_bert, changed(int8_bundle, tmp_path, "task", max_length=16)) == 16
 
 
 @pytest.mark.thorough

@@ -130,7 +130,7 @@ def test_a_regression_drops_in_correlation() -> None:
     assert gate.value == pytest.approx(0.29, abs=0.05)
 
 
-@pytest.mark.parametrize("metric", KINDS["single-label"].scores)
+@pytest.mark.parametrize("metric", KINDS["single-label"].metrics)
 @pytest.mark.parametrize(("changed", "verdict"), [(0, "pass"), (400, "fail")])
 def test_the_drop_is_of_the_metric_that_decides(metric: str, changed: int, verdict: str) -> None:
     evidence = make_evidence(changed)
@@ -152,7 +152,7 @@ def test_a_gate_on_few_inputs_is_never_passed_for_want_of_a_difference(kind: str
     report = make_report()
     references = {"single-label": [0, 1] * 4, "multi-label": [[0.0, 1.0]] * 8, "tokens": [[0, 1, 2]] * 8}[kind]
     logits = np.array([[1.0, -1.0]] * 8) if kind != "tokens" else np.eye(3)[[0, 1, 2] * 8]
-    for metric in KINDS[kind].scores:
+    for metric in KINDS[kind].metrics:
         task = Task(kind, labels, ("text",), "label", metric=metric)
         right = np.where(np.array(references), 1.0, -1.0) if kind == "multi-label" else logits
         right = np.eye(2)[references] if kind == "single-label" else right

@@ -99,7 +99,9 @@ def test_static_needs_rows_and_says_so_before_anything_is_read(tmp_path: Path) -
 
 
 def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"fp16 is for GPUs .*CPUExecutionProvider; install onnxruntime-gpu"):
+    with pytest.raises(
+        ConfigError, match=r"fp16 is for GPUs .*CPUExecutionProvider; use --quantize dynamic .*onnxruntime-gpu`"
+    ):
         export_checkpoint("nowhere", tmp_path / "bundle", ExportConfig(quantize="fp16"))
     assert not list(tmp_path.iterdir())
 

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ TENSORS = 4 * 6 + 5  # matrices of layers; embeddings, pooler and head, which tr
 
 def read(folder: Path) -> Predecessor:
     """Read a predecessor as what a checkpoint on the disk was made from."""
-    found = Predecessor.of(made_from(folder))
+    found = Predecessor.of(made_from(folder), Path())
     assert found is not None
     return found
 
@@ -91,9 +92,23 @@ def test_a_predecessor_in_half_precision_is_compared_as_the_float32_that_it_is_l
 
 
 def test_what_is_no_successor_has_no_predecessor(tiny_bert: Path) -> None:
-    assert Predecessor.of(None) is None
-    assert Predecessor.of(ORPHAN) is None
-    assert Predecessor.of(made_from(tiny_bert, stage="finetune")) is None
+    assert Predecessor.of(None, Path()) is None
+    assert Predecessor.of(ORPHAN, Path()) is None
+    assert Predecessor.of(made_from(tiny_bert, stage="finetune"), Path()) is None
+
+
+def test_a_predecessor_is_found_above_its_successor_wherever_one_stands(
+    tiny_bert: Path, shallow_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "work" / "predecessor")
+    another = shutil.copytree(shallow_bert, tmp_path / "elsewhere" / "predecessor")
+    monkeypatch.chdir(another.parent)
+    manifest = replace(ORPHAN, parent=Parent("predecessor", fingerprint(tiny_bert)))
+    found = Predecessor.of(manifest, tmp_path / "work" / "runs" / "successor")
+    assert found == replace(read(tiny_bert), ref="predecessor")
+    lost = Predecessor.of(manifest, tmp_path / "runs" / "successor")
+    assert lost is not None
+    assert lost.unknown == "it has changed since"
 
 
 @pytest.mark.thorough
@@ -101,7 +116,7 @@ def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
     tiny_bert: Path, save_model: Callable[..., Path], pair_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unproven(manifest: Manifest) -> object:
-        found = Predecessor.of(manifest)
+        found = Predecessor.of(manifest, Path())
         assert found is not None
         return prove_strip(found.without(make_bert()), pair_bundle / "model.onnx")["unproven"]
 
@@ -109,7 +124,7 @@ def test_a_predecessor_that_cannot_be_read_is_told_in_the_receipt(
     for gone in (tmp_path / "gone", "gone", "some-team/gone", "demo:gone"):
         manifest = replace(ORPHAN, parent=Parent(str(gone), "0" * 64), receipt=counted)
         assert unproven(manifest) == "it is not here"
-        assert Predecessor.of(manifest).entry == counted["ledger"][0]
+        assert Predecessor.of(manifest, Path()).entry == counted["ledger"][0]
     assert unproven(replace(ORPHAN, parent=Parent(str(tiny_bert), "0" * 64))) == "it has changed since"
     with monkeypatch.context() as patch:
 

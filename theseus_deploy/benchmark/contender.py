@@ -83,9 +83,9 @@ def line_up(
     return with_names(_with_one_length(found, config))
 
 
-def missing_reference(candidates: Sequence[str], baseline: str, config: BenchmarkConfig) -> int | None:
+def missing_reference(contenders: Sequence[Contender], config: BenchmarkConfig) -> int | None:
     """Return where the baseline is to be cut, in tokens, if bundles lack it as one of them in fp32; else None."""
-    first, *others = line_up(baseline, candidates, replace(config, bf16=False))
+    first, *others = contenders
     bundles = [Artifact.open(one.path).manifest for one in others if RUNTIMES[one.runtime].kind == "bundle"]
     lacks = (
         config.reference

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.errors import ConfigError, ModelError, brief
+from theseus_deploy.machine import GPU_WHEEL
 
 PROVIDER = "CUDAExecutionProvider"
 NOT_CAPTURED = "-1"  # the graph id that onnxruntime neither captures nor replays
@@ -26,7 +27,7 @@ def check_gpu() -> None:
     if PROVIDER not in found:
         raise ConfigError(
             f"--device cuda, but this onnxruntime has only {', '.join(found)}; use --device cpu, or `pip install "
-            "'theseus-deploy[gpu]'` and then `pip install --force-reinstall --no-deps onnxruntime-gpu`"
+            f"'theseus-deploy[gpu]'` and then `{GPU_WHEEL}`"
         )
 
 

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theseus_deploy.artifact import write_atomically
-from theseus_deploy.errors import ArtifactError, brief
 
 SCHEMA = 1
-READ = {  # of a report, by those who compare with it or plan with it
-    "environment": ("cpu", "cores", "threads", "versions", "noise"),
-    "data": ("sha256", "split", "rows", "max_length", "metric"),
-}
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 NUMBERS = re.compile(r"\[\n[-+.,\deE\s]+\]")  # a list of nothing but numbers goes on one line
 Verdict = Literal["pass", "fail", "inconclusive"]
 Role = Literal["candidate", "reference"]
@@ -214,12 +207,6 @@ class Gate:
         """Return the gate as the contract has it, with its margin."""
         return {**asdict(self), "margin": self.margin}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Gate":
-        """Read what `to_json` wrote."""
-        read = {name: value for name, value in data.items() if name != "margin"}
-        return cls(**{**read, "interval": tuple(data["interval"])})
-
 
 @dataclass(frozen=True)
 class Change:
@@ -300,99 +287,6 @@ class BenchmarkReport:
         Raises:
             ArtifactError: the file is not a report of this schema.
         """
-        try:
-            data = json.loads(path.read_text("utf-8"))
-            if data["schema"] != SCHEMA:
-                raise ArtifactError(f"{path} has schema {data['schema']}; this version reads {SCHEMA}")
-            report = cls(
-                environment=data["environment"],
-                data=data["data"],
-                config=data["config"],
-                baseline=_candidate(data["baseline"]),
-                candidates=tuple(_candidate(item) for item in data["candidates"]),
-                gates=tuple(map(Gate.from_json, data["gates"])),
-                against=_against(found) if (found := data.get("against")) else None,
-            )
-            _check(report)
-            return report
-        except DAMAGED as error:
-            raise ArtifactError(
-                f"{path} is no benchmark report ({brief(error)}); make one with `theseus benchmark`"
-            ) from error
+        from theseus_deploy.benchmark.reading import read_report
 
-
-def _check(report: BenchmarkReport) -> None:
-    """Refuse a report in which something is missing that it is read for: to plan with it, or to compare with it."""
-    environment, data = report.environment, report.data
-    for part, names in READ.items():
-        if missing := [name for name in names if name not in getattr(report, part)]:
-            raise ValueError(f"its {part} lacks {', '.join(missing)}")
-    for name in ("cores", "threads"):
-        if not _is_count(environment[name]):
-            raise ValueError(f"its {name} are {environment[name]!r}")
-    if not all(isinstance(remark, str) for remark in environment["noise"].get("remarks", ())):
-        raise ValueError("the remarks on its noise are no texts")
-    low, high = environment["noise"]["interval"]
-    if not 0 < low <= high:
-        raise ValueError(f"the interval of its noise is {low} to {high}")
-    for one in (report.baseline, *report.candidates):
-        if not one.latency:
-            raise ValueError(f"{one.name} was timed at no shape")
-        if data["metric"] not in one.scores:
-            raise ValueError(f"{one.name} has no score in {data['metric']}")
-        for latency in one.latency:
-            samples = latency.samples
-            if not _is_count(latency.batch):
-                raise ValueError(f"{one.name} was timed at batches of {latency.batch!r}")
-            if not _are_times(samples):
-                raise ValueError(f"{one.name} has samples that are no times, or none")
-            if latency.rounds < 1 or len(samples) % latency.rounds:
-                raise ValueError(f"{one.name} has {len(samples)} samples in {latency.rounds} rounds")
-        for paced in one.paced:
-            if not (0 < paced.busy <= 1 and _are_times(paced.samples) and _are_times(paced.again)):
-                raise ValueError(f"{one.name} has samples of inputs that came at random that are no times, or none")
-            if len(paced.samples) != len(paced.again):
-                raise ValueError(f"{one.name} has {len(paced.samples)} samples with pauses, {len(paced.again)} without")
-        for latency, beside in zip(one.latency, report.baseline.latency, strict=False):
-            if (latency.rounds, len(latency.samples)) != (beside.rounds, len(beside.samples)):
-                raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _are_times(samples: Sequence[float]) -> bool:
-    return bool(samples) and all(isfinite(value) and value > 0 for value in samples)
-
-
-def _candidate(data: Mapping[str, Any]) -> Candidate:
-    read = {
-        "loyalty": Loyalty(**data["loyalty"]) if data["loyalty"] else None,
-        "latency": tuple(_latency(item) for item in data["latency"]),
-        "intervals": {name: tuple(bounds) for name, bounds in data.get("intervals", {}).items()},
-        "paced": tuple(
-            Paced(item["busy"], tuple(item["samples"]), tuple(item["again"])) for item in data.get("paced", ())
-        ),
-        "disagreement": _disagreement(found) if (found := data.get("disagreement")) else None,
-        "sweep": tuple(Sweep(item["threads"], _latency(item["latency"])) for item in data.get("sweep", ())),
-    }
-    return Candidate(**{**data, **read})
-
-
-def _against(data: Mapping[str, Any]) -> Against:
-    changes = (Change(**{**item, "interval": tuple(item["interval"])}) for item in data["changes"])
-    return Against(data["path"], tuple(changes), data.get("sha256", ""))
-
-
-def _disagreement(data: Mapping[str, Any]) -> Disagreement:
-    return Disagreement(
-        tuple(Exchange(**item) for item in data["confusion"]), tuple(Sighting(**item) for item in data["texts"])
-    )
-
-
-def _latency(data: Mapping[str, Any]) -> Latency:
-    ratio: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in data["ratio"].items()
-    }
-    return Latency(**{**data, "ratio": Ratio(**ratio), "samples": tuple(data["samples"])})
+        return read_report(path)

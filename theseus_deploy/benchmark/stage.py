@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,23 @@ class BenchmarkRequest:
     label: str | None = None
     references: Sequence[str] = ()
 
-    def open(self) -> tuple[list[Contender], Corpus]:
-        """Find and check the models, the baseline first, and open the data with the baseline's columns."""
+    @cached_property
+    def opened(self) -> tuple[list[Contender], Corpus]:
+        """Find and check the models, the baseline first, and open the data with the baseline's columns: once."""
         contenders = line_up(self.baseline, self.candidates, self.config, self.references)
         return contenders, open_data(self.data, self.text, self.label, contenders[0].task)
 
     def check(self) -> None:
         """Refuse what `run` refuses before it starts a process: for callers that have work to do before it."""
-        _prepare(*self.open(), self.config)
+        _prepare(*self.opened, self.config)
 
     def run(self, progress: Progress = SILENT) -> BenchmarkReport:
         """Benchmark, as `benchmark` does."""
-        return _benchmark(*self.open(), self.config, progress)
+        return _benchmark(*self.opened, self.config, progress)
 
     def identity(self) -> dict[str, Any]:
         """Put together all that a report depends on, with the machine: `request` of a report that answers this."""
-        contenders, corpus = self.open()
+        contenders, corpus = self.opened
         folders = [one.sha256 for one in contenders if one.role == "candidate"]
         environment = {**this_machine().to_json(), "versions": versions()}
         return {

@@ -140,7 +140,7 @@ def export_checkpoint(
     with Artifact.writing(out, overwrite or reuse) as draft:
         exported = export(
             checkpoint.trained(), tokenizer, task, texts, config, draft.path, progress,
-            corpus=corpus, predecessor=Predecessor.of(before), timer=timer,
+            corpus=corpus, predecessor=Predecessor.of(before, checkpoint.path), timer=timer,
         )  # fmt: skip
         manifest = Manifest(
             kind="bundle",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from theseus_deploy.artifact import Manifest, Parent, fingerprint, ledger_entry
 from theseus_deploy.errors import ArtifactError, ExportError
-from theseus_deploy.models.find import find_here
+from theseus_deploy.models.find import places_of
 
 if TYPE_CHECKING:
     import torch
@@ -43,21 +43,22 @@ class Predecessor:
     unknown: str = ""
 
     @classmethod
-    def of(cls, successor: Manifest | None) -> "Predecessor | None":
-        """Read the predecessor of a checkpoint off the disk; None where the checkpoint is no successor.
+    def of(cls, successor: Manifest | None, folder: Path) -> "Predecessor | None":
+        """Read the predecessor of the checkpoint in `folder` off the disk; None where the checkpoint is no successor.
 
         Its entry in the ledger is what compress counted. If it is not here any more, or not as it was, it is unknown.
         """
         if successor is None or successor.stage != STAGE or successor.parent is None:
             return None
         ref, entry = successor.parent.path, next(iter(successor.receipt.get("ledger", ())), None)
-        folder = find_here(ref)
-        if folder is None:
+        places = list(places_of(ref, folder))
+        if not places:
             return cls(ref, entry, unknown="it is not here")
         try:
-            if not _is_unchanged(folder, successor.parent):
+            place = next((place for place in places if _is_unchanged(place, successor.parent)), None)
+            if place is None:
                 return cls(ref, entry, unknown="it has changed since")
-            weights = sorted(folder.glob("*.safetensors"))
+            weights = sorted(place.glob("*.safetensors"))
             if not weights:
                 return cls(ref, entry, unknown="its weights are not safetensors")
             tensors = tuple(tensor for path in weights for tensor in _read(path))

@@ -1,14 +1,13 @@
 """Find a model's folder by its name: a local folder, what is built in, or an id of the Hugging Face Hub."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from theseus_deploy import builtin
-from theseus_deploy.artifact import MANIFEST, Artifact
+from theseus_deploy.artifact import MANIFEST, MODEL_FILES, OLD_WEIGHTS, Artifact
 from theseus_deploy.errors import ArtifactError, ModelError, brief, suggest
 
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-OLD_WEIGHTS = "pytorch_model*.bin"  # fetched where there are no others
 
 
 def locate(ref: str) -> Path:
@@ -64,13 +63,26 @@ def find_here(ref: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
+def places_of(ref: str, folder: Path) -> Iterator[Path]:
+    """Give the places on this disk where what `folder` was made from may be, by the name that it had then.
+
+    A relative path began in a folder that is not recorded: this one, or any above `folder`.
+    """
+    if not is_name(ref):  # `.`, which was any folder
+        return
+    if here := find_here(ref):
+        yield here
+    if not Path(ref).is_absolute():
+        yield from (base / ref for base in folder.resolve().parents if is_folder(base / ref))
+
+
 def _download(ref: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        path = Path(snapshot_download(ref, allow_patterns=HUB_FILES))
+        path = Path(snapshot_download(ref, allow_patterns=list(MODEL_FILES)))
         if not any((path / name).exists() for name in WEIGHTS):
-            path = Path(snapshot_download(ref, allow_patterns=[*HUB_FILES, OLD_WEIGHTS]))
+            path = Path(snapshot_download(ref, allow_patterns=[*MODEL_FILES, OLD_WEIGHTS]))
         files = Artifact.open(path).files if Artifact.exists(path) else {}
         if any(not (path / name).is_file() for name in files):  # a checkpoint of ours is checked file by file
             path = Path(snapshot_download(ref, allow_patterns=[MANIFEST, *files]))

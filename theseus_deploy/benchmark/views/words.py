@@ -297,7 +297,7 @@ def noise_line(report: BenchmarkReport) -> str:
     noise = report.environment["noise"]
     low, high = noise["interval"]
     load = noise["load_average"][0]
-    restless = "" if low <= 1 <= high and (high - low) / 2 <= RESTLESS else f" {TOO_NOISY}"
+    restless = "" if low >= 1 - RESTLESS and high <= 1 + RESTLESS else f" {TOO_NOISY}"
     remarks = " ".join(["", *map(plain, noise.get("remarks", ()))])
     return (
         f"Noise: the baseline against a second process of itself reads {times(noise['aa_p50_ratio'])}x "

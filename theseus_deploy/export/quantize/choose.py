@@ -12,11 +12,11 @@ from theseus_deploy.export.quantize.calibrate import ROWS, Ranges, calibrate, ro
 from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
 from theseus_deploy.export.quantize.graph import open_graph
 from theseus_deploy.export.quantize.int8 import to_int8
-from theseus_deploy.export.quantize.judge import Judge, scored
+from theseus_deploy.export.quantize.judge import Judge, rows_to_score
 from theseus_deploy.export.quantize.scheme import Scheme, parts
 from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
 from theseus_deploy.export.quantize.tournament import FP32, Timer, compete
-from theseus_deploy.machine import this_machine, usable_cores
+from theseus_deploy.machine import GPU_WHEEL, this_machine, usable_cores
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
@@ -66,8 +66,8 @@ def check_request(config: ExportConfig, task: Task | None, has_data: bool, has_t
 
         if GPU not in (found := onnxruntime.get_available_providers()):
             raise ConfigError(
-                f"--quantize fp16 is for GPUs ({GPU}), and this onnxruntime has {', '.join(found)}; install "
-                "onnxruntime-gpu, or use --quantize dynamic for CPUs"
+                f"--quantize fp16 is for GPUs ({GPU}), and this onnxruntime has {', '.join(found)}; use --quantize "
+                f"dynamic for CPUs, or `pip install 'theseus-deploy[gpu]'` and then `{GPU_WHEEL}`"
             )
 
 
@@ -78,7 +78,11 @@ def check_rows(config: ExportConfig, task: Task, corpus: Corpus) -> None:
         ConfigError: too few numbers, or nothing in them that the metric counts.
         DataError: the model does not know their labels.
     """
-    if (budget := Budget.of(config, task)) and budget.scored and (reason := task.unmeasured(scored(corpus, task)[1])):
+    if (
+        (budget := Budget.of(config, task))
+        and budget.scored
+        and (reason := task.unmeasured(rows_to_score(corpus, task)[1]))
+    ):
         raise ConfigError(f"{budget} cannot be judged: {reason}")
 
 

@@ -91,11 +91,11 @@ class Judge:
 
     def _metric(self, predictor: Predictor) -> float:
         assert self.corpus is not None
-        split, references = scored(self.corpus, self.task)
+        split, references = rows_to_score(self.corpus, self.task)
         return self.task.score(predictor.logits(split.texts), references)[self.task.primary]
 
 
-def scored(corpus: Corpus, task: Task) -> tuple[Split, list[Reference]]:
+def rows_to_score(corpus: Corpus, task: Task) -> tuple[Split, list[Reference]]:
     """Take the rows that a graph is scored on, and what is right of each."""
     split = corpus.for_scoring().sample(ROWS)
     return split, task.encode(split.labels, f"{corpus.ref} ({split.name})")
