@@ -29,8 +29,9 @@ from benchmarks.int8_graphs import (
     without_zero_points,
 )
 from theseus_deploy.artifact import Artifact, Draft, write_atomically
-from theseus_deploy.benchmark.latency import Shape, measure, summarise
+from theseus_deploy.benchmark.latency import measure, summarise
 from theseus_deploy.benchmark.process import Worker
+from theseus_deploy.benchmark.report import Shape
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.export.quantize.calibrate import calibrate, rows_of

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from theseus_deploy.data import Corpus
 
 MANIFEST = "theseus.json"
+GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"  # of a bundle
+OUTPUT = "logits"  # of a graph
 SCHEMA = 1
 KINDS_OF = {"kind": str, "stage": str, "precision": str, "parameters": int, "layers": int, "path": str, "sha256": str}
 Files = Mapping[str, Mapping[str, Any]]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from theseus_deploy.answers import ANSWERS
 from theseus_deploy.errors import ArtifactError, ConfigError, DataError, ModelError, brief
 from theseus_deploy.machine import MOST_THREADS, usable_cores, warn_if_moved
-from theseus_deploy.manifest import Manifest, read_manifest
+from theseus_deploy.manifest import GRAPH, OUTPUT, TOKENIZER, Manifest, read_manifest
 from theseus_deploy.tasks import Task
 from theseus_deploy.words import Words
 
@@ -24,7 +24,6 @@ Text = str | Sequence[str]
 Encoded = Mapping[str, NDArray[np.int64]]
 Logits = NDArray[np.float32]
 
-OUTPUT = "logits"
 SESSION = "session"  # where a manifest's receipt keeps entries of onnxruntime's session configuration
 DISOBEYED = ("session.set_denormal_as_zero",)  # it changes the host's own arithmetic, and is the first session's alone
 # What a graph may ask for, and the field of a `tokenizers.Encoding` that answers.
@@ -80,11 +79,11 @@ class Predictor:
             manifest = _open(folder)
             task, settings = manifest.task, manifest.receipt.get(SESSION, {})
         self.task = task
-        self._tokenizer, self._padding = _load_tokenizer(folder / "tokenizer.json", self.task.max_length)
+        self._tokenizer, self._padding = _load_tokenizer(folder / TOKENIZER, self.task.max_length)
         load = load or partial(_load_session, settings=settings)
-        self._session = load(folder / "model.onnx", threads or usable_cores())
+        self._session = load(folder / GRAPH, threads or usable_cores())
         self.inputs = tuple(node.name for node in self._session.get_inputs())
-        self._check(folder / "model.onnx")
+        self._check(folder / GRAPH)
 
     def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
         """Return one answer an input, in order; its keys are those of its kind of task.

@@ -6,8 +6,9 @@ Stages do not know each other, so whoever calls `export_checkpoint` gives it thi
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from theseus_deploy.benchmark.latency import Shape, measure, summarise
+from theseus_deploy.benchmark.latency import measure, summarise
 from theseus_deploy.benchmark.process import Worker
+from theseus_deploy.benchmark.report import Shape
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.export.quantize.tournament import Racer, Speed
 from theseus_deploy.machine import usable_cores

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from theseus_deploy.benchmark.latency import Shape, Timings, summarise
+from theseus_deploy.benchmark.latency import Timings, summarise
 from theseus_deploy.benchmark.report import (
     Against,
     BenchmarkReport,
@@ -16,6 +16,7 @@ from theseus_deploy.benchmark.report import (
     Loyalty,
     Paced,
     Role,
+    Shape,
     Sighting,
     Sweep,
 )

@@ -14,8 +14,7 @@ from tests.benchmark.test_gate import QUIET, make_evidence
 from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.gate import judge
-from theseus_deploy.benchmark.latency import Shape
-from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
+from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Shape
 from theseus_deploy.benchmark.stats import Estimate, median_ratio, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ArtifactError, ConfigError

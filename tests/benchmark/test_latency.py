@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from theseus_deploy.benchmark.latency import CONTROL, Shape, Timings, _known, summarise
+from theseus_deploy.benchmark.latency import CONTROL, Timings, _known, summarise
+from theseus_deploy.benchmark.report import Shape
 
 DRAW = np.random.default_rng(1)
 BASE, ONE = (scale * DRAW.lognormal(0, 0.02, (40, 8)) for scale in (1.0, 0.5))

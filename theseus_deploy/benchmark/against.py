@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from theseus_deploy.benchmark.contender import Contender
-from theseus_deploy.benchmark.latency import Shape
 from theseus_deploy.benchmark.noise import crowded
-from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change
+from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change, Shape
 from theseus_deploy.benchmark.stats import Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
@@ -34,7 +33,7 @@ def open_earlier(
     if config.against is None:
         return None
     earlier = BenchmarkReport.open(Path(config.against))
-    then = _facts(earlier.environment, earlier.baseline, earlier.data, _shape(earlier))
+    then = _facts(earlier.environment, earlier.baseline, earlier.data, earlier.baseline.latency[0].shape)
     now = _facts(environment, contenders[0], data, shape)
     if other := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
         shown = "; ".join(f"{name} was {then.get(name)}, is {now.get(name)}" for name in other[:SHOWN])
@@ -107,8 +106,3 @@ def _facts(
         **{f"data {name}": data[name] for name in DATA},
         "shape": str(shape),
     }
-
-
-def _shape(report: BenchmarkReport) -> Shape:
-    first = report.baseline.latency[0]
-    return Shape(first.batch, first.sequence)

@@ -8,12 +8,11 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import Latency, Paced, Ratio
+from theseus_deploy.benchmark.report import Latency, Paced, Ratio, Shape
 from theseus_deploy.benchmark.stats import Array, Estimate, median_ratio, quantile_ratio
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.progress import Progress
@@ -31,24 +30,6 @@ LOADS = (0.1, 0.25, 0.5, 0.75)  # shares of the time in which a process has work
 PACED = (3, 1000)  # inputs at each load, at least and at most
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
 Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Inputs at once, and their length in tokens: fixed, or the data's own with tokenisation included."""
-
-    batch: int
-    sequence: int | Literal["data"]
-
-    @property
-    def fixed(self) -> int | None:
-        """Return the length in tokens, or None for the data's own."""
-        return None if self.sequence == "data" else self.sequence
-
-    def __str__(self) -> str:
-        return f"batch {self.batch}, " + (
-            "the data's lengths" if self.sequence == "data" else f"{self.sequence} tokens"
-        )
 
 
 @dataclass(frozen=True)

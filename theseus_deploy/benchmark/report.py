@@ -20,6 +20,24 @@ EXIT_CODES: Mapping[Verdict | None, int] = {"pass": 0, None: 0, "fail": 3, "inco
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Inputs at once, and their length in tokens: fixed, or the data's own with tokenisation included."""
+
+    batch: int
+    sequence: int | Literal["data"]
+
+    @property
+    def fixed(self) -> int | None:
+        """Return the length in tokens, or None for the data's own."""
+        return None if self.sequence == "data" else self.sequence
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, " + (
+            "the data's lengths" if self.sequence == "data" else f"{self.sequence} tokens"
+        )
+
+
+@dataclass(frozen=True)
 class Ratio:
     """Candidate over baseline with 95 % intervals; 0.25 is four times as fast.
 
@@ -55,6 +73,11 @@ class Latency:
     ratio: Ratio
     per_second_and_core: float | None = None
     cost_per_million: float | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Return what was timed."""
+        return Shape(self.batch, self.sequence)
 
     @property
     def by_round(self) -> NDArray[np.float64]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from theseus_deploy.benchmark.accuracy import logits_of
 from theseus_deploy.benchmark.contender import Contender
-from theseus_deploy.benchmark.latency import CONTROL, Limits, Shape, Timings, measure, measure_paced, shapes
+from theseus_deploy.benchmark.latency import CONTROL, Limits, Timings, measure, measure_paced, shapes
 from theseus_deploy.benchmark.noise import neighbours, snapshot
 from theseus_deploy.benchmark.process import Worker
-from theseus_deploy.benchmark.report import Paced
+from theseus_deploy.benchmark.report import Paced, Shape
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import Split

@@ -13,13 +13,13 @@ import numpy as np
 from theseus_deploy.errors import ExportError
 from theseus_deploy.execution import eager_attention, evaluating
 from theseus_deploy.export.stream import write_graph
+from theseus_deploy.manifest import OUTPUT
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
     from onnx_ir import TensorProtocol
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OUTPUT = "logits"
 MAX_BYTES = 2**31 - 2**24  # protobuf ends at 2 GiB; the graph around the weights needs some of it
 EXAMPLE = ["short", "a longer text beside it, so that the first one is padded"]
 TALKATIVE = ("torch.onnx", "onnxscript")  # loggers

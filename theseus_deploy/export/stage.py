@@ -30,6 +30,7 @@ from theseus_deploy.export.quantize.choose import check_request, check_rows, qua
 from theseus_deploy.export.quantize.judge import Judge
 from theseus_deploy.export.quantize.tournament import FP32, Timer
 from theseus_deploy.export.strip import Predecessor, prove_strip
+from theseus_deploy.manifest import GRAPH, TOKENIZER
 from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.models.tokenizer import write_tokenizer
 from theseus_deploy.predictor import SESSION, Predictor
@@ -40,7 +41,6 @@ from theseus_deploy.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-GRAPH = "model.onnx"
 CARD = "README.md"
 
 
@@ -258,7 +258,7 @@ def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", task: Task, folder: Pat
     from tokenizers import Tokenizer
 
     write_tokenizer(tokenizer, folder)
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     production = Tokenizer.from_file(str(path))
     if tokenizer.split_special_tokens:
         layout = json.loads(production.to_str())

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from theseus_deploy.artifact import Artifact, writable
 from theseus_deploy.errors import ArtifactError
-from theseus_deploy.predictor import OUTPUT
+from theseus_deploy.manifest import GRAPH, OUTPUT
 
-GRAPH = "model.onnx"
 LABELS = "labels.txt"
 MAX_BATCH = 32  # requests that the server may answer together
 LABELLED = ("single-label", "multi-label")  # kinds whose output is one number a label, which the server can name

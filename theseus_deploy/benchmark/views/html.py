@@ -120,7 +120,7 @@ def _gate(gate: Gate) -> dict[str, object]:
 def _forest(report: BenchmarkReport) -> Plot:
     blocks = [
         (
-            words.shape(latency).capitalize(),
+            str(latency.shape).capitalize(),
             [
                 plots.Fork(_label(report, one), ratio.p50, ratio.interval, words.ratio_cell(one.latency[position]))
                 for one in report.candidates
@@ -209,7 +209,7 @@ def _shapes(report: BenchmarkReport) -> list[dict[str, Cell]]:
         for number, (one, latency) in enumerate(everyone):
             rows.append(
                 {
-                    "shape": Cell(words.shape(first), position),
+                    "shape": Cell(str(first.shape), position),
                     "candidate": _name(one),
                     **{name: Cell(texts[name][number], values[name][number] or -1.0) for name in PERCENTILES},
                     "rate": Cell(numbers.digits(latency.per_second), latency.per_second),
@@ -252,7 +252,7 @@ def _distributions(report: BenchmarkReport, position: int) -> Plot:
         latency = one.latency[position]
         samples = np.array(latency.samples) * 1e3
         rows.append(plots.Distribution(_label(report, one), samples, latency.p50 * 1e3, latency.p95 * 1e3))
-    title = words.shape(report.baseline.latency[position])
+    title = str(report.baseline.latency[position].shape)
     return Plot.of(title, lambda width: plots.distributions(rows, width))
 
 

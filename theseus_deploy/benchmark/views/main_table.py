@@ -6,7 +6,7 @@ from functools import partial
 
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
 from theseus_deploy.benchmark.views.numbers import aligned, digits, megabytes, milliseconds
-from theseus_deploy.benchmark.views.words import kind_of, metric_parts, percentile, said, shape
+from theseus_deploy.benchmark.views.words import kind_of, metric_parts, percentile, said
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def columns(report: BenchmarkReport) -> dict[str, Column]:
     price, or what an older report did not measure.
     """
     metric = report.data["metric"]
-    where, seconds = shape(report.baseline.latency[0]), partial(digits, significant=2)
+    where, seconds = report.baseline.latency[0].shape, partial(digits, significant=2)
     found = {
         "p50": Column("p50", "ms", lambda one: one.latency[0].p50, milliseconds, f"median time, {where}"),
         "p95": Column(

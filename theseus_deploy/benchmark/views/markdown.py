@@ -41,7 +41,7 @@ def render(report: BenchmarkReport) -> str:
         ["shape", "candidate", "p50 ms", "p95 ms", "p99 ms", "per second", "ratio [95 %]", "samples"],
         (
             [
-                words.shape(latency),
+                str(latency.shape),
                 _escape(one.name),
                 *(
                     "–" if value is None else numbers.milliseconds(value)

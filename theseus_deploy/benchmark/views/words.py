@@ -73,12 +73,6 @@ def faster(ratio: float, bounds: tuple[float, float] | None = None) -> str:
     return f"{digits(1 / ratio, 2)}x faster" if ratio <= 1 else f"{digits(ratio, 2)}x slower"
 
 
-def shape(latency: Latency) -> str:
-    """Name a shape."""
-    lengths = "the data's lengths" if latency.sequence == "data" else f"{latency.sequence} tokens"
-    return f"batch {latency.batch}, {lengths}"
-
-
 def percentile(latency: Latency, name: str) -> float | None:
     """Return a percentile in seconds, or None where too few samples were taken to tell it from the slowest of them."""
     value: float = getattr(latency, name)
@@ -286,7 +280,7 @@ def method_line(report: BenchmarkReport) -> str:
     environment, first = report.environment, report.baseline.latency[0]
     threads = counted(environment["threads"], "thread")
     return (
-        f"Times at {shape(first)}, tokenisation included{said(report).timed}; {len(first.samples)} samples in "
+        f"Times at {first.shape}, tokenisation included{said(report).timed}; {len(first.samples)} samples in "
         f"{first.rounds} interleaved rounds, one process a candidate, {threads} each, on "
         f"{Machine.from_json(environment).said}. Ratios are candidate over baseline, with 95 % intervals."
     )

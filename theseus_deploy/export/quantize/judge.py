@@ -14,11 +14,11 @@ from theseus_deploy.export.quantize.calibrate import Encoded, Ranges
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
 from theseus_deploy.labels import Reference
+from theseus_deploy.manifest import GRAPH, TOKENIZER
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.splits import Split
 from theseus_deploy.tasks import Task
 
-GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
 ROWS = 2000  # to score
 
 

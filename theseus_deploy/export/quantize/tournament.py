@@ -14,10 +14,10 @@ from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ExportError, ModelError
 from theseus_deploy.export.quantize.calibrate import Ranges
 from theseus_deploy.export.quantize.graph import open_graph
-from theseus_deploy.export.quantize.judge import GRAPH, TOKENIZER, Judge, Verdict
+from theseus_deploy.export.quantize.judge import Judge, Verdict
 from theseus_deploy.export.quantize.scheme import Scheme, parts
 from theseus_deploy.export.quantize.sensitivity import Budget, keep_within
-from theseus_deploy.manifest import Manifest
+from theseus_deploy.manifest import GRAPH, TOKENIZER, Manifest
 from theseus_deploy.predictor import SESSION
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import Split
