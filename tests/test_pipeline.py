@@ -1,5 +1,6 @@
 """A whole recipe on a tiny model: every stage, what is skipped and done again; and a benchmark with a reference."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -67,6 +68,12 @@ def test_a_recipe_runs_once_and_then_only_what_changed(
     assert (again.code, stamps) == (3, before)
     assert again.err.count("nothing changed, kept") == 5
 
+    for view in ("report.html", "report.md"):
+        (out / view).unlink()
+    again, stamps = go()
+    assert (again.code, stamps, again.err.count("nothing changed, kept")) == (3, before, 5)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FOLDERS, *REPORTS])
+
     for undone in ("{}", (out / "report.json").read_text().replace('"verdict": "fail"', '"verdict": "inconclusive"')):
         (out / "report.json").write_text(undone)
         again, stamps = go()
@@ -101,6 +108,13 @@ def test_a_stage_that_fails_keeps_the_stages_before_it(encoder_only: Path, corpu
 def test_a_recipe_whose_data_is_not_there_leaves_nothing(encoder_only: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         run(Recipe.parse(RECIPE.format(model=encoder_only, data=tmp_path / "data", layers=2), "a"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_no_export_can_be_made_of_is_said_before_anything_is_trained(encoder_only: Path, tmp_path: Path) -> None:
+    recipe = {"model": str(encoder_only), "data": "x.csv", "export": {"of": "successor", "quantize": "fp16"}}
+    with pytest.raises(ConfigError, match="--quantize fp16 is for GPUs"):
+        run(Recipe.parse(json.dumps(recipe), "recipe"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.conftest import BAD, FILLER, GOOD, write_csv
+from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.compress.stage import compress_checkpoint
 from theseus_deploy.configs import CompressConfig, FinetuneConfig
@@ -234,6 +235,24 @@ def test_a_run_that_was_killed_between_its_result_and_its_end_is_finished_by_the
     (tmp_path / "out.partial").mkdir()
     with pytest.raises(ArtifactError, match="out exists already; choose another --out, or replace it"):
         compress(tiny_bert, corpus, tmp_path / "out", replace(SHORT, seed=9))
+
+
+def test_a_replacement_that_was_interrupted_goes_on_and_is_not_taken_for_done(
+    tiny_bert: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    before = compress(tiny_bert, corpus, out).to_json()
+    with pytest.raises(KeyboardInterrupt):
+        compress_checkpoint(
+            str(tiny_bert), str(corpus), out, SHORT, overwrite=True, progress=Watcher("scoring the successor")
+        )
+    assert Artifact.open(out).to_json() == before
+    os.utime(out / "theseus.json", (0, 0))
+    again = Watcher()
+    compress_checkpoint(str(tiny_bert), str(corpus), out, SHORT, overwrite=True, progress=again)
+    assert "scoring the successor" in again.told
+    assert (out / "theseus.json").stat().st_mtime > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.slow

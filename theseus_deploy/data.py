@@ -59,11 +59,7 @@ class Corpus:
         Raises:
             DataError: there is no train split, or a split has too few rows.
         """
-        if "train" not in self.splits:
-            raise DataError(f"{self.ref} has no train split (it has {', '.join(self.splits)}); add a train file")
-        train = self.splits["train"]
-        if self.words:  # where there is no word, there is nothing to learn, and the loss is no number
-            train = train.take([row for row, words in enumerate(train.texts) if words], train.name)
+        train = self._train()
         if "validation" in self.splits:
             return train, self.splits["validation"]
         return self._held_out(train)
@@ -74,6 +70,24 @@ class Corpus:
             if name in self.splits:
                 return self.splits[name]
         return self.splits["train"] if self.one_file else self.for_training()[1]
+
+    def for_calibration(self) -> Split:
+        """Return the rows to quantise by: those of train that nothing is judged on, or all where there are no others.
+
+        Raises:
+            DataError: a split has too few rows.
+        """
+        if self.one_file or "train" not in self.splits:
+            return self.for_scoring()
+        return self._train() if {"test", "validation"} & self.splits.keys() else self.for_training()[0]
+
+    def _train(self) -> Split:
+        if "train" not in self.splits:
+            raise DataError(f"{self.ref} has no train split (it has {', '.join(self.splits)}); add a train file")
+        train = self.splits["train"]
+        if self.words:  # where there is no word, there is nothing to learn, and the loss is no number
+            return train.take([row for row, words in enumerate(train.texts) if words], train.name)
+        return train
 
     def _held_out(self, train: Split) -> tuple[Split, Split]:
         if len(train) < 10:

@@ -190,6 +190,7 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
         TheseusError: a stage's request or input is wrong; the stages before it are kept.
     """
     from theseus_deploy.compress.stage import compress_checkpoint
+    from theseus_deploy.export.quantize.choose import check_request
     from theseus_deploy.export.stage import export_checkpoint
     from theseus_deploy.finetune import finetune_checkpoint
     from theseus_deploy.race import race
@@ -199,6 +200,8 @@ def run(recipe: Recipe, out: Path, progress: Progress = SILENT) -> Outcome:
             from theseus_deploy.training import check_trackers
 
             check_trackers(trained)
+    for wanted in recipe.exports:
+        check_request(wanted.config, None, has_data=True, has_timer=True)
     if recipe.benchmark:
         _check_benchmark(recipe.benchmark, out)
     text, label = recipe.text, recipe.label
@@ -254,7 +257,8 @@ def _benchmark(
     asked = BenchmarkRequest(
         candidates=candidates, baseline=baseline, data=recipe.data, config=config, text=recipe.text, label=recipe.label
     )
-    if (report := _earlier(files)) and report.verdict != "inconclusive" and report.request == asked.identity():
+    if (report := _earlier(files[0])) and report.verdict != "inconclusive" and report.request == asked.identity():
+        save(report, [path for path in files if not path.is_file()])
         progress.say("nothing changed, kept")
         return report
     report = benchmark_with_reference(asked, progress)
@@ -273,12 +277,10 @@ def _check_benchmark(config: BenchmarkConfig, out: Path) -> None:
         BenchmarkReport.open(Path(config.against))
 
 
-def _earlier(files: tuple[Path, ...]) -> BenchmarkReport | None:
-    if not all(path.is_file() for path in files):
-        return None
+def _earlier(path: Path) -> BenchmarkReport | None:
     try:
-        return BenchmarkReport.open(files[0])
-    except ArtifactError:  # damaged, or of another version of ours: it is measured again
+        return BenchmarkReport.open(path)
+    except ArtifactError:  # not there, damaged, or of another version of ours: it is measured again
         return None
 
 

@@ -89,12 +89,13 @@ class Workspace:
     def finished(cls, out: Path, request: Mapping[str, Any], overwrite: bool, reuse: bool) -> Artifact | None:
         """Return what `out` holds if nothing is left to do: `reuse`, or a run that was killed while it closed.
 
-        An unfinished training beside it that was asked for with other values is left as it is.
+        An unfinished training beside it that was asked for with other values is left as it is; one that can go on is,
+        with `overwrite`, what is to replace `out`.
 
         Raises:
             ArtifactError: `out`, or the place beside it, is taken by something else.
         """
-        closing = cls.closing(out)
+        closing = cls.closing(out) and not (overwrite and cls(_beside(out)).last_checkpoint())
         kept = Artifact.kept(out, request) if reuse or closing else None
         if kept is None:
             claim(out, overwrite or reuse)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import open_data
 from theseus_deploy.errors import ConfigError, ExportError
 from theseus_deploy.export.quantize import choose
-from theseus_deploy.export.quantize.calibrate import calibrate, rows_of
+from theseus_deploy.export.quantize.calibrate import calibrate
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.receipt import BIAS, account
 from theseus_deploy.export.quantize.scheme import INT8
@@ -77,11 +78,16 @@ def test_ranges_are_those_of_the_rows(fp32_bundle: Path) -> None:
 
 def test_rows_to_judge_on_are_not_calibrated_on(corpus: Path) -> None:
     whole = open_data(str(corpus))
-    rows = rows_of(whole)
-    assert len(rows) == 128
-    assert set(rows) <= set(whole.splits["train"].texts)
+    assert whole.for_calibration() == whole.splits["train"]
+    unscored = replace(whole, splits={"train": whole.splits["train"]})
+    assert len(unscored.for_calibration()) == 230
+    assert not set(unscored.for_calibration().texts) & set(unscored.for_scoring().texts)
+    few = replace(
+        whole, splits={"train": whole.splits["train"].take(list(range(5)), "train"), "test": whole.splits["test"]}
+    )
+    assert len(few.for_calibration()) == 5  # too few to hold any out, and none need be
     alone = open_data(str(corpus / "test.csv"))
-    assert rows_of(alone) == alone.for_scoring().texts
+    assert alone.for_calibration() == alone.for_scoring()
 
 
 @pytest.mark.thorough

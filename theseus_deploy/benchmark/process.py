@@ -16,6 +16,7 @@ from theseus_deploy.errors import ModelError, TheseusError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 COMMAND = (sys.executable, "-P", "-m", "theseus_deploy.benchmark.worker")
 TAIL_LINES = 3
+KILLED = 9  # the signal by which a kernel that lacks memory ends a process
 PATIENCE = 5.0  # seconds for a process to go when told to
 
 
@@ -88,8 +89,9 @@ class Worker:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         words = " | ".join(line.strip() for line in lines[-TAIL_LINES:]) or "it said nothing"
-        how = f"killed by signal {-code}, for want of memory perhaps" if code < 0 else f"exit code {code}"
-        return f"{self.name}: its process died at `{command}` ({how}): {words}"
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        perhaps = "for want of memory perhaps: measure fewer at once, or " if code == -KILLED else ""
+        return f"{self.name}: its process died at `{command}` ({how}): {words}; {perhaps}repeat the command"
 
 
 def environment(threads: int) -> dict[str, str]:

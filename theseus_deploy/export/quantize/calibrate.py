@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.data import Corpus
 from theseus_deploy.export.quantize.graph import open_graph
 from theseus_deploy.export.quantize.scheme import parts
 
@@ -15,12 +14,6 @@ Encoded = Mapping[str, NDArray[np.int64]]
 Ranges = Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]  # the lowest and the highest value of a tensor
 
 ROWS = 128  # 256 gave the same agreement
-
-
-def rows_of(corpus: Corpus) -> list[tuple[str, ...]]:
-    """Draw the rows to calibrate on: never those to be judged on, unless there are no others."""
-    alone = corpus.one_file or "train" not in corpus.splits
-    return (corpus.for_scoring() if alone else corpus.for_training()[0]).sample(ROWS).texts
 
 
 def calibrate(source: Path, rows: Iterable[Encoded], threads: int) -> Ranges:

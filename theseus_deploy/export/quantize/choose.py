@@ -8,7 +8,7 @@ from typing import Any, Literal
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig, Quantize
 from theseus_deploy.data import Corpus
 from theseus_deploy.errors import ConfigError
-from theseus_deploy.export.quantize.calibrate import ROWS, Ranges, calibrate, rows_of
+from theseus_deploy.export.quantize.calibrate import ROWS, Ranges, calibrate
 from theseus_deploy.export.quantize.fp16 import FP16, to_fp16
 from theseus_deploy.export.quantize.graph import open_graph
 from theseus_deploy.export.quantize.int8 import to_int8
@@ -26,6 +26,7 @@ GPU = "CUDAExecutionProvider"
 WANTS_DATA: Mapping[Quantize, str] = {"static": f"--quantize static is calibrated on up to {ROWS} rows of text"}
 SCORED = "--max-metric-drop is found on rows with labels"
 RACE_SECONDS = 60.0  # for each of the tournament's two races
+RACE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -136,16 +137,18 @@ def _fastest(graph: Path, config: ExportConfig, judge: Judge, progress: Progress
     if judge.corpus:
         ranges, notes["calibration"] = _calibrated(graph, config, judge, judge.corpus, progress)
         schemes |= {replace(scheme, method="static"): ranges for scheme in list(schemes)}
-    texts = Split("the check", list(judge.texts), [""] * len(judge.texts))
+    corpus, made_up = judge.corpus, Split("the check", list(judge.texts), [""] * len(judge.texts))
+    rows = corpus.for_scoring().sample(RACE_ROWS) if corpus else made_up
     timing = BenchmarkConfig(seed=config.seed, threads=config.threads, max_seconds=RACE_SECONDS)
     found = compete(
-        judge, schemes, budget, lambda racers: timer(racers, texts, task.max_length, timing, progress), progress
+        judge, schemes, budget, lambda racers: timer(racers, rows, task.max_length, timing, progress), progress
     )
-    notes["tournament"] = found.to_json()
-    if (scheme := found.winner.scheme) is None:
-        return Chosen(FP32, {"method": "none", **notes}, found.session)
-    if scheme.method == "dynamic":
+    notes["tournament"] = {"batch": 1, "sequence": "data" if corpus else "made up", **found.to_json()}
+    scheme = found.winner.scheme
+    if scheme is None or scheme.method == "dynamic":
         notes.pop("calibration", None)
+    if scheme is None:
+        return Chosen(FP32, {"method": "none", **notes}, found.session)
     receipt = to_int8(graph, graph, scheme, schemes[replace(scheme, kept=())]).to_json()
     return Chosen(PRECISION[scheme.method], {**receipt, **notes}, found.session)
 
@@ -154,7 +157,7 @@ def _calibrated(
     graph: Path, config: ExportConfig, judge: Judge, corpus: Corpus, progress: Progress
 ) -> tuple[Ranges, dict[str, Any]]:
     """Find the ranges of activations on rows of the data, and say on how many."""
-    rows = rows_of(corpus)
+    rows = corpus.for_calibration().sample(ROWS).texts
     if len(rows) < ROWS:
         progress.say(f"static int8 is calibrated on {len(rows)} of {ROWS} rows: others may go beyond their ranges")
     ranges = calibrate(graph, judge.encode(rows), config.threads or usable_cores())

@@ -114,8 +114,8 @@ class Tournament:
         rival = self.runs.get(RIVAL)
         faster = {"faster_runtime": RIVAL} if rival and rival.interval[1] < self.runs[self.setting].ratio else {}
         return {
-            "budget": vars(self.budget), "batch": 1, "sequence": "data",
-            "winner": self.winner.name, "entries": entries, "setting": self.setting, "runs": runs, **faster,
+            "budget": vars(self.budget), "winner": self.winner.name, "entries": entries, "setting": self.setting,
+            "runs": runs, **faster,
         }  # fmt: skip
 
 
