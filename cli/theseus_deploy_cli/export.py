@@ -103,8 +103,8 @@ def command(
 ) -> None:
     """Export a checkpoint to a production bundle: one ONNX file, its tokenizer, and the proof that it answers alike.
 
-    Nothing is written unless the fp32 graph gives the checkpoint's logits on real, padded text; how far a quantised
-    one is from them is in the manifest. What to ask of --quantize:
+    Nothing is written unless the fp32 graph gives the checkpoint's logits on padded texts, rows of --data where it is
+    given; how far a quantised one is from them is in the manifest. What to ask of --quantize:
 
     none: fp32, the checkpoint's own answers. The default.
 

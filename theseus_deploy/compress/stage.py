@@ -122,7 +122,7 @@ def compress_checkpoint(
     ) as ready:  # fmt: skip
         model, device = checkpoint.trained(), torch_device(config.device)
         before = ready.lesson.score(model, device, progress, "scoring the predecessor")
-        progress.say(f"predecessor, {count_layers(model.config)} layers: {_show(before)}")
+        progress.say(f"predecessor, {count_layers(model.config)} layers, on validation: {_show(before)}")
         size = sum(weight.nbytes for weight in model.parameters())
         ledger = [ledger_entry("predecessor", model.num_parameters(), size)]
         start = choose_start(model, ready.lesson, module_map, device, progress) if config.init == "auto" else None
@@ -131,7 +131,7 @@ def compress_checkpoint(
         after = ready.lesson.score(successor, device, progress, "scoring the successor")
         share = {task.primary: after[task.primary] / before[task.primary]} if before[task.primary] > 0 else {}
         shown = "".join(f" ({value:.1%} of the predecessor's {task.primary})" for value in share.values())
-        progress.say(f"successor, {module_map.successor_layers} layers: {_show(after)}{shown}")
+        progress.say(f"successor, {module_map.successor_layers} layers, on validation: {_show(after)}{shown}")
         manifest = Manifest(
             kind="checkpoint",
             stage="compress",
