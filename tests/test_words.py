@@ -85,6 +85,25 @@ def test_a_string_is_answered_as_its_words_are(predictor: Predictor) -> None:
     assert one == [{name: value for name, value in entity.items() if name != "words"} for entity in two]
 
 
+def test_punctuation_is_no_part_of_a_word(predictor: Predictor) -> None:
+    text = "it (film), a/b."
+    (question,) = predictor._read([text])
+    assert question.words is not None
+    found = [text[start:stop] for start, stop in question.words.spans]
+    assert [piece for piece in found if piece.isalnum()] == ["it", "film", "a", "b"]
+    assert "".join(found) == text.replace(" ", "")
+    assert len(predictor.answer([text])[0]) == len(found)
+
+
+@pytest.mark.parametrize("folder", ["xlm-roberta", "camembert", "deberta-v2"], indirect=True)
+def test_a_tokenizer_that_divides_at_white_space_alone_is_asked_as_it_was_trained(predictor: Predictor) -> None:
+    string, words = predictor.answer(["(Anna) lives, it.", ("(", "Anna", ")", "lives", ",", "it", ".")])
+    np.testing.assert_array_equal(string, words)
+    (question,) = predictor._read([", ".join(["film"] * 40)])
+    assert question.words is not None
+    assert len(question.words.spans) < 30  # what was cut off is told of nowhere
+
+
 @pytest.mark.parametrize("text", [*SENTENCES, "  Anna\tlives \n near 😂 it.  ", "😂😂😂 Zürich", "", "   "])
 def test_entities_are_told_by_their_place_in_the_callers_text(predictor: Predictor, text: str) -> None:
     entities = predictor.predict([text])[0]["entities"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,15 +187,28 @@ class Predictor:
         return [Question(encoding) for encoding in encodings]
 
     def _read_words(self, texts: Sequence[Text]) -> list[Question]:
-        questions: dict[int, Question] = {}
-        for given in (True, False):
-            rows = [row for row, text in enumerate(texts) if given != isinstance(text, str)]
-            asked = [list(texts[row]) if given else texts[row] for row in rows]
-            # Not `encode_batch_fast`, which forgets whose tokens are whose.
-            for row, encoding in zip(rows, self._tokenizer.encode_batch(asked, is_pretokenized=given), strict=True):
-                words = Words.listed(texts[row]) if given else Words.found(str(texts[row]), encoding)
-                questions[row] = Question(encoding, words)
+        pieces = {row: list(text) for row, text in enumerate(texts) if not isinstance(text, str)}
+        strings = {row: str(text) for row, text in enumerate(texts) if row not in pieces}
+        words = {row: Words.listed(given) for row, given in pieces.items()}
+        if self._joins_punctuation:
+            words |= {row: Words.divided(text) for row, text in strings.items()}
+            pieces |= {row: [text[start:stop] for start, stop in words[row].spans] for row, text in strings.items()}
+            strings = {}
+        # Not `encode_batch_fast`, which forgets whose tokens are whose.
+        encodings = self._tokenizer.encode_batch(list(pieces.values()), is_pretokenized=True)
+        questions = {
+            row: Question(encoding, words[row] if words[row].given else words[row].within(encoding))
+            for row, encoding in zip(pieces, encodings, strict=True)
+        }
+        encodings = self._tokenizer.encode_batch(list(strings.values()))
+        for (row, text), encoding in zip(strings.items(), encodings, strict=True):
+            questions[row] = Question(encoding, Words.found(text, encoding))
         return [questions[row] for row in range(len(texts))]
+
+    @cached_property
+    def _joins_punctuation(self) -> bool:
+        """Tell whether the tokenizer divides texts at white space alone, which words were not that are tagged."""
+        return len({*self._tokenizer.encode("a,b").word_ids} - {None}) < 3
 
     def _pad(self, questions: list[Question]) -> dict[str, NDArray[np.int64]]:
         encodings = [question.encoding for question in questions]

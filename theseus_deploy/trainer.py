@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    EarlyStoppingCallback,
     PreTrainedModel,
     PrinterCallback,
     Trainer,
@@ -191,19 +190,13 @@ class Conductor(TrainerCallback):
         self.tracker = tracker
         self.began = False  # what was saved, random states last, is loaded by then
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Start the bar where the run resumes, every process with a dropout of its own, and nothing that had ended."""
-        del kwargs
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Start the bar where the run resumes, and every process with a dropout of its own."""
+        del control, kwargs
         if rank := self.trainer.lesson.world.rank:
             torch.manual_seed(args.seed + 1_000_003 * rank)
         self.trainer.recall_best()
         self.tracker.advance(state.global_step)
-        for callback in self.trainer.callback_handler.callbacks:
-            if isinstance(callback, EarlyStoppingCallback):
-                control.should_training_stop |= (
-                    callback.early_stopping_patience_counter >= callback.early_stopping_patience
-                )
-        return control
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Choose the order of the epoch, which accelerate forgets where processes resume in the midst of one."""

@@ -146,7 +146,8 @@ def train(
         with quiet(), plain, torch_threads(config.threads), progress.track("training", length.steps) as tracker:
             conductor = Conductor(trainer, tracker)
             trainer.add_callback(conductor)
-            if resume and step_of(resume) >= length.steps:  # all that is missing is the result
+            if resume and (step_of(resume) >= length.steps or _gave_up(resume, config.patience)):
+                # All that is missing is the result.
                 trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
                 trainer.recall_best()
                 trainer._load_from_checkpoint(str(resume))
@@ -302,6 +303,13 @@ def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> Trai
         f"{checkpoint} cannot be resumed from ({reason}); remove it to resume from the one "
         f"before, or {workspace.path} to begin anew"
     )
+
+
+def _gave_up(checkpoint: Path, patience: int | None) -> bool:
+    """Tell whether a training had lost its patience by its checkpoint."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    saved: Any = (state.stateful_callbacks or {}).get(EarlyStoppingCallback.__name__)
+    return patience is not None and saved and saved["attributes"]["early_stopping_patience_counter"] >= patience
 
 
 def _as_training_error(error: Exception, workspace: Workspace) -> Exception:

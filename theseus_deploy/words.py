@@ -1,7 +1,7 @@
 """The words of an input that are answered one by one: which tokens are theirs, and where they stand in the text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,14 @@ class Words:
         return cls(range(len(words)), " ".join(words), spans, given=True)
 
     @classmethod
+    def divided(cls, text: str) -> "Words":
+        """Divide a text at white space and around punctuation, as rows of tagged words are."""
+        from tokenizers.pre_tokenizers import BertPreTokenizer
+
+        spans = [span for _, span in BertPreTokenizer().pre_tokenize_str(text)]
+        return cls(range(len(spans)), text, spans, given=False)
+
+    @classmethod
     def found(cls, text: str, encoding: "Encoding") -> "Words":
         """Find what the tokenizer took for words: not the white space that some hold, and not what was cut off whole.
 
@@ -47,6 +55,12 @@ class Words:
         spans = {word: _trimmed(text, *found[word]) for word in sorted(found)}
         kept = {word: (start, stop) for word, (start, stop) in spans.items() if start < stop}
         return cls(list(kept), text, list(kept.values()), given=False)
+
+    def within(self, encoding: "Encoding") -> "Words":
+        """Leave out the words that were cut off whole."""
+        there = set(encoding.word_ids)
+        kept = [(word, span) for word, span in zip(self.of, self.spans, strict=True) if word in there]
+        return replace(self, of=[word for word, _ in kept], spans=[span for _, span in kept])
 
     def pick(self, logits: NDArray[np.float32], encoding: "Encoding") -> NDArray[np.float32]:
         """Pick the logits of shape (words, labels) out of those of the tokens, (sequence, labels), as training does."""

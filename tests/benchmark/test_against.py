@@ -11,7 +11,7 @@ import pytest
 
 from tests.benchmark.reports import make_report
 from tests.benchmark.test_gate import QUIET, make_evidence
-from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
+from theseus_deploy.benchmark.against import Past, compare, open_earlier
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.gate import judge
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate, Shape
@@ -145,13 +145,14 @@ def test_the_noise_of_both_reports_counts() -> None:
     assert change.interval == pytest.approx(Estimate(1.0, quiet).widened((0.9, 1 / 0.9)).interval, rel=1e-3)
 
 
-def test_a_regression_limit_is_one_on_the_ratio(earlier: Path) -> None:
+def test_the_past_of_a_candidate_is_there_where_the_report_has_it(earlier: Path) -> None:
     report = BenchmarkReport.open(earlier)
     (one,) = report.candidates
-    assert regression_limit(report, one.name, 1.1) == pytest.approx(1.1 * one.latency[0].ratio.p50)
-    assert regression_limit(report, "other", 1.1) is None
-    assert regression_limit(report, one.name, None) is None
-    assert regression_limit(None, one.name, 1.1) is None
+    past = Past.of(report, one.name)
+    assert past is not None
+    assert past.candidate.tolist() == one.latency[0].by_round.tolist()
+    assert Past.of(report, "other") is None
+    assert Past.of(None, one.name) is None
 
 
 def test_a_change_is_the_ratio_of_two_ratios() -> None:

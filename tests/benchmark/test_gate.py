@@ -7,7 +7,7 @@ import pytest
 from tests.benchmark.reports import make_report
 from theseus_deploy.benchmark.accuracy import Answers
 from theseus_deploy.benchmark.against import compare
-from theseus_deploy.benchmark.gate import RULES, Evidence, check_gates, judge, latency_limits
+from theseus_deploy.benchmark.gate import RULES, Evidence, check_gates, judge
 from theseus_deploy.benchmark.report import EXIT_CODES, Change
 from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.configs import BenchmarkConfig
@@ -221,8 +221,3 @@ def test_a_margin_is_the_way_from_the_worse_end_to_the_limit() -> None:
     assert loyal.margin == pytest.approx(loyal.interval[0] - 0.9)
     for gate in (loyal, size):
         assert gate.to_json()["margin"] == gate.margin
-
-
-def test_limits_by_quantile() -> None:
-    assert latency_limits(BenchmarkConfig(max_p95_ratio=0.5)) == [(0.95, 0.5)]
-    assert latency_limits(BenchmarkConfig(max_p50_ratio=0.6), 0.4) == [(0.5, 0.6), (0.5, 0.4)]

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from theseus_deploy.benchmark.latency import CONTROL, Timings, _known, summarise
+from theseus_deploy.benchmark.against import Past
+from theseus_deploy.benchmark.gate import latency_limits
+from theseus_deploy.benchmark.latency import CONTROL, Limit, Timings, _decided, _known, summarise
 from theseus_deploy.benchmark.report import Shape
+from theseus_deploy.configs import BenchmarkConfig
 
 DRAW = np.random.default_rng(1)
 BASE, ONE = (scale * DRAW.lognormal(0, 0.02, (40, 8)) for scale in (1.0, 0.5))
@@ -15,23 +18,39 @@ def timed(control: float, spread: float = 0.02) -> Timings:
     return Timings(Shape(1, "data"), {"base": BASE, "one": ONE, CONTROL: again})
 
 
-@pytest.mark.parametrize(("limit", "known"), [(0.45, True), (0.5, False), (0.55, True)])
-def test_a_ratio_that_is_judged_must_be_clear_of_its_limit(limit: float, known: bool) -> None:
-    assert _known(timed(control=1.0), "base", 1, {"one": [(0.5, limit)]}) is known
-    assert _known(timed(control=1.0), "base", 1, {})
+def limits(past: Past | None = None, **asked: float) -> dict[str, list[Limit]]:
+    return {"one": latency_limits(BenchmarkConfig(seed=1, **asked), "base", past)}
+
+
+@pytest.mark.parametrize(("limit", "decided"), [(0.45, True), (0.5, False), (0.55, True)])
+def test_a_ratio_that_is_judged_must_be_clear_of_its_limit(limit: float, decided: bool) -> None:
+    assert _decided(timed(control=1.0), limits(max_p50_ratio=limit)) is decided
+    assert _decided(timed(control=1.0), limits())
 
 
 def test_the_noise_of_the_machine_is_part_of_being_clear() -> None:
-    assert not _known(timed(control=1.2), "base", 1, {"one": [(0.5, 0.55)]})
-    assert _known(timed(control=1.2), "base", 1, {"one": [(0.5, 0.65)]})
+    assert not _decided(timed(control=1.2), limits(max_p50_ratio=0.55))
+    assert _decided(timed(control=1.2), limits(max_p50_ratio=0.65))
 
 
 def test_every_limit_counts() -> None:
-    assert not _known(timed(control=1.0), "base", 1, {"one": [(0.5, 0.7), (0.5, 0.5)]})
+    assert not _decided(timed(control=1.0), limits(max_p50_ratio=0.7, max_p95_ratio=0.5))
+
+
+def test_a_change_that_is_judged_must_be_clear_of_its_limit_with_the_errors_of_both_reports() -> None:
+    draw = np.random.default_rng(3)
+    asked = {"against": "earlier.json", "max_regression_ratio": 1.05}
+    base, one = (scale * draw.lognormal(0, 0.02, (40, 8)) for scale in (1.0, 0.5))
+    assert _decided(timed(control=1.0), limits(Past(one, base, (1.0, 1.0)), **asked))
+    assert not _decided(timed(control=1.0), limits(Past(one, base, (0.9, 1.1)), **asked))
+    loud = 0.5 * draw.lognormal(0, 0.5, (10, 2))
+    assert not _decided(timed(control=1.0), limits(Past(loud, base[:10, :2], (1.0, 1.0)), **asked))
+    assert _decided(timed(control=1.0), limits(None, **asked))
 
 
 def test_a_wide_ratio_is_not_known_though_nobody_judges_it() -> None:
-    assert not _known(timed(control=1.0, spread=1.0), "base", 1, {})
+    assert _known(timed(control=1.0), "base", 1)
+    assert not _known(timed(control=1.0, spread=1.0), "base", 1)
 
 
 def test_cost_and_cores_follow_from_the_mean() -> None:

@@ -79,3 +79,13 @@ def test_agreement_is_beyond_chance() -> None:
     assert beyond_chance(regression, -line, line) == pytest.approx(-1.0)
     many = Task("multi-label", ("a", "b"), ("text",), "label")
     assert beyond_chance(many, 2 * half - 1, 2 * half - 1) == 1.0
+
+
+def test_words_that_were_cut_off_are_no_agreement() -> None:
+    words = Task("tokens", ("O", "B-a"), ("tokens",), "ner_tags")
+    draw = np.random.default_rng(1)
+    one, other = draw.standard_normal((2, 200, 2))
+    cut = np.zeros((800, 2))
+    seen = beyond_chance(words, one, other)
+    assert beyond_chance(words, np.concatenate([one, cut]), np.concatenate([other, cut])) == pytest.approx(seen)
+    assert beyond_chance(words, cut, cut) == 0.0

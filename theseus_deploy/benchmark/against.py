@@ -1,13 +1,14 @@
 """What changed since an earlier report: refused where it was made in another environment, for then nothing is known."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from theseus_deploy.benchmark.contender import Contender
 from theseus_deploy.benchmark.noise import crowded
 from theseus_deploy.benchmark.report import Against, BenchmarkReport, Candidate, Change, Shape
-from theseus_deploy.benchmark.stats import Interval, median_ratio_change
+from theseus_deploy.benchmark.stats import Array, Estimate, Interval, median_ratio_change
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.errors import ConfigError
 
@@ -52,10 +53,28 @@ def open_earlier(
     return earlier
 
 
-def regression_limit(earlier: BenchmarkReport | None, name: str, limit: float | None) -> float | None:
-    """Return the ratio to the baseline beyond which a candidate is slower than it was by more than the limit."""
-    before = {one.name: one.latency[0].ratio.p50 for one in earlier.candidates} if earlier else {}
-    return None if limit is None or name not in before else limit * before[name]
+@dataclass(frozen=True)
+class Past:
+    """How an earlier report timed a candidate and its baseline, in arrays of shape (rounds, samples a round)."""
+
+    candidate: Array
+    baseline: Array
+    noise: Interval
+
+    @classmethod
+    def of(cls, earlier: BenchmarkReport | None, name: str) -> "Past | None":
+        """Take the first shape of a candidate out of a report; None where it is not in there."""
+        was = next((one for one in earlier.candidates if one.name == name), None) if earlier else None
+        if earlier is None or was is None:
+            return None
+        then, first = earlier.environment["noise"], was.latency[0]
+        noise = crowded(then["interval"], then.get("crowding", 0.0), first.ratio.p50)
+        return cls(first.by_round, earlier.baseline.latency[0].by_round, noise)
+
+    def change(self, candidate: Array, baseline: Array, noise: Interval, seed: int) -> Estimate:
+        """Estimate the ratio now, of arrays like these, over that of then, widened by the noise of both."""
+        found = median_ratio_change((candidate, baseline), (self.candidate, self.baseline), (seed, seed + 1))
+        return found.widened(noise).widened(self.noise)
 
 
 def compare(
@@ -72,15 +91,12 @@ def compare(
     Intervals are widened by the noise of both reports; `noise` and `crowding` are those of now.
     """
     before = {one.name: one for one in earlier.candidates}
-    then = earlier.environment["noise"]
     changes = []
     for one in candidates:
-        if was := before.get(one.name):
-            ours = (one.latency[0].by_round, baseline.latency[0].by_round)
-            theirs = (was.latency[0].by_round, earlier.baseline.latency[0].by_round)
-            now = crowded(noise, crowding, one.latency[0].ratio.p50)
-            past = crowded(then["interval"], then.get("crowding", 0.0), was.latency[0].ratio.p50)
-            found = median_ratio_change(ours, theirs, (seed, seed + 1)).widened(now).widened(past)
+        if past := Past.of(earlier, one.name):
+            was, now = before[one.name], one.latency[0]
+            around = crowded(noise, crowding, now.ratio.p50)
+            found = past.change(now.by_round, baseline.latency[0].by_round, around, seed)
             changes.append(
                 Change(
                     candidate=one.name,

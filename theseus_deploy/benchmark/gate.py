@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from theseus_deploy.benchmark.accuracy import Answers
+from theseus_deploy.benchmark.against import Past
 from theseus_deploy.benchmark.certainty import agreement_estimate, drop_estimate
+from theseus_deploy.benchmark.latency import CONTROL, MEDIAN, Limit, Timings
 from theseus_deploy.benchmark.noise import CROWDED, allowed_for
 from theseus_deploy.benchmark.report import Candidate, Change, Gate, Verdict
 from theseus_deploy.benchmark.stats import Estimate, Interval
@@ -84,7 +86,8 @@ class Rule:
                 "stop what else runs here"
             )
         if self.timed:
-            return "the limit is inside the interval; raise --max-seconds, or quieten the machine"
+            again = ", or measure the earlier report again for longer" if self.field == "max_regression_ratio" else ""
+            return f"the limit is inside the interval; raise --max-seconds, or quieten the machine{again}"
         if found.value == limit and limit in (0, 1):
             return f"no number of rows proves exactly {limit:g}, which was found; allow a little"
         rows = len(evidence.answers.references)
@@ -146,10 +149,26 @@ def check_gates(config: BenchmarkConfig, task: Task) -> None:
         )
 
 
-def latency_limits(config: BenchmarkConfig, regression_limit: float | None = None) -> list[tuple[float, float]]:
-    """Return what a candidate's ratios of latency will be judged by: quantiles and their limits."""
-    limits = [(quantile, getattr(config, field)) for quantile, field in QUANTILES.items()]
-    return [(quantile, limit) for quantile, limit in [*limits, (0.5, regression_limit)] if limit is not None]
+def latency_limits(config: BenchmarkConfig, baseline: str, past: Past | None) -> list[Limit]:
+    """Return what a candidate's times will be judged by, `past` being those of an earlier report."""
+
+    def noise(timings: Timings, quantile: float) -> Interval:
+        return timings.ratio(CONTROL, baseline, quantile, config.seed).interval
+
+    def ratio(quantile: float) -> Callable[[Timings, str], Estimate]:
+        return lambda timings, name: timings.ratio(name, baseline, quantile, config.seed).widened(
+            noise(timings, quantile)
+        )
+
+    def change(timings: Timings, name: str) -> Estimate:
+        assert past is not None
+        return past.change(timings.seconds[name], timings.seconds[baseline], noise(timings, MEDIAN), config.seed)
+
+    estimates = {field: ratio(quantile) for quantile, field in QUANTILES.items()}
+    if past:
+        estimates["max_regression_ratio"] = change
+    asked = ((getattr(config, field), estimate) for field, estimate in estimates.items())
+    return [Limit(limit, estimate) for limit, estimate in asked if limit is not None]
 
 
 def judge(config: BenchmarkConfig, evidence: Sequence[Evidence]) -> tuple[Gate, ...]:

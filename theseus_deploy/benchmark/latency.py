@@ -6,7 +6,7 @@ machine down for a while therefore slows all of them, and the ratio of two candi
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,6 @@ SECONDS_AN_HOUR = 3600
 LOADS = (0.1, 0.25, 0.5, 0.75)  # shares of the time in which a process has work
 PACED = (3, 1000)  # inputs at each load, at least and at most
 CONTROL = "the baseline again"  # a second process of it: what two equal candidates differ by is noise
-Limits = Mapping[str, Sequence[tuple[float, float]]]  # by worker: quantiles of its ratio, and what they are judged by
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,22 @@ class Timings:
         """Estimate the ratio of two workers: the median is paired by batch, which other quantiles cannot be."""
         pair = self.seconds[name], self.seconds[baseline]
         return median_ratio(*pair, seed) if quantile == MEDIAN else quantile_ratio(*pair, quantile, seed)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What an interval will be judged by, and how it is found of the times that a worker of this name has by now."""
+
+    value: float
+    estimate: Callable[[Timings, str], Estimate]
+
+    def decides(self, timings: Timings, name: str) -> bool:
+        """Tell whether the interval is clear of the limit."""
+        low, high = self.estimate(timings, name).interval
+        return not low <= self.value < high
+
+
+Limits = Mapping[str, Sequence[Limit]]  # by worker
 
 
 def shapes(config: BenchmarkConfig) -> list[Shape]:
@@ -65,8 +80,8 @@ def measure(
 ) -> Timings:
     """Time all workers at one shape until every ratio to the baseline is known well, or the seconds are over.
 
-    A ratio that will be judged and, widened by the noise that the control shows, is not yet clear of its limit is not
-    yet known well. At least ten rounds are measured, whatever the seconds.
+    One that will be judged, and is not yet clear of its limit, is not yet known well. At least ten rounds are
+    measured, whatever the seconds.
     """
     start = time.perf_counter()
     draw = np.random.default_rng([config.seed, shape.batch, shape.fixed or 0])
@@ -91,7 +106,7 @@ def measure(
             shown = max(shown, done)
             timings = Timings(shape, {name: np.array(rows) for name, rows in taken.items()})
             if rounds >= least and rounds >= look:
-                if _known(timings, baseline, config.seed, limits):
+                if _known(timings, baseline, config.seed) and _decided(timings, limits):
                     return timings
                 look = math.ceil(rounds * 1.25)
             if rounds >= MIN_ROUNDS and spent >= 1:
@@ -150,16 +165,13 @@ def summarise(
     )  # fmt: skip
 
 
-def _known(timings: Timings, baseline: str, seed: int, limits: Limits) -> bool:
-    for name in timings.seconds.keys() - {baseline}:
-        if timings.ratio(name, baseline, MEDIAN, seed).half_width > NARROW:
-            return False
-        for quantile, limit in limits.get(name, ()):
-            noise = timings.ratio(CONTROL, baseline, quantile, seed).interval
-            low, high = timings.ratio(name, baseline, quantile, seed).widened(noise).interval
-            if low <= limit < high:
-                return False
-    return True
+def _known(timings: Timings, baseline: str, seed: int) -> bool:
+    others = timings.seconds.keys() - {baseline}
+    return all(timings.ratio(name, baseline, MEDIAN, seed).half_width <= NARROW for name in others)
+
+
+def _decided(timings: Timings, limits: Limits) -> bool:
+    return all(limit.decides(timings, name) for name, asked in limits.items() for limit in asked)
 
 
 def _batches(split: Split, size: int, draw: np.random.Generator) -> Iterator[list[tuple[str, ...]]]:

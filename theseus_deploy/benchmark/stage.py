@@ -11,7 +11,7 @@ import psutil
 
 from theseus_deploy.artifact import sha256_of
 from theseus_deploy.benchmark.accuracy import Answers, loyalty
-from theseus_deploy.benchmark.against import compare, open_earlier, regression_limit
+from theseus_deploy.benchmark.against import Past, compare, open_earlier
 from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
 from theseus_deploy.benchmark.contender import Contender, line_up
 from theseus_deploy.benchmark.disagreement import disagreement
@@ -133,7 +133,7 @@ def _benchmark(
     baseline, prepared = contenders[0], _prepare(contenders, corpus, config)
     split, environment, earlier = prepared.split, prepared.environment, prepared.earlier
     limits = {
-        one.name: latency_limits(config, regression_limit(earlier, one.name, config.max_regression_ratio))
+        one.name: latency_limits(config, baseline.name, Past.of(earlier, one.name))
         for one in contenders[1:]
         if one.role == "candidate"
     }

@@ -71,7 +71,7 @@ def replacement_mask(seed: int, step: int, modules: int, rate: float) -> tuple[b
     """Draw r_1..r_n ~ Bernoulli(rate) for one optimizer step: independent per module, shared over the whole batch.
 
     A batch is what one optimizer step learns from. Micro-batches that are accumulated and ranks that share the step
-    see the same mask, so 2 x 16 trains as 1 x 32 does.
+    see the same mask, so 2 x 16 replaces the modules that 1 x 32 does.
     """
     generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, step]))
     return tuple(bool(draw) for draw in generator.random(modules) < rate)

@@ -84,10 +84,12 @@ def better_start(bottom: float, last: float) -> Init:
 def beyond_chance(task: Task, logits: Array, expected: Array) -> float:
     """Return how far two models agree: Cohen's kappa of their labels, or the correlation of two regressions.
 
-    1 is always, 0 is as often as by chance, or where one of them always says the same.
+    1 is always, 0 is as often as by chance, or where one of them always says the same. Words that were cut off count
+    for neither.
     """
-    one, other = (task.decide(answers).ravel() for answers in (logits, expected))
-    if any((answers == answers[0]).all() for answers in (one, other)):
+    seen = task.seen(logits, expected)
+    one, other = (task.decide(answers[seen]).ravel() for answers in (logits, expected))
+    if not seen.any() or any((answers == answers[0]).all() for answers in (one, other)):
         return 0.0
     if not task.labels:
         return float(np.corrcoef(one, other)[0, 1])
