@@ -34,7 +34,7 @@ from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Shape
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
-from theseus_deploy.export.quantize.calibrate import calibrate, rows_of
+from theseus_deploy.export.quantize.calibrate import calibrate
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme
 from theseus_deploy.export.quantize.tournament import SETTINGS
@@ -99,7 +99,7 @@ def make(place: Path) -> None:
         save_checkpoint(model, open_checkpoint("demo:minilm").tokenizer(), place / "checkpoint")
         export_checkpoint(str(place / "checkpoint"), fp32, ExportConfig())
     source, predictor = fp32 / "model.onnx", Predictor(fp32)
-    rows = [predictor.encode([row]) for row in rows_of(open_data(DATA))[:ROWS]]
+    rows = [predictor.encode([row]) for row in open_data(DATA).for_calibration().sample(ROWS).texts]
     for name, candidate in CANDIDATES.items():
         if Artifact.exists(folder := place / name):
             continue
