@@ -5,6 +5,7 @@ tells which token it was read from.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.families import FAMILIES, LABELS, SENTENCES, save_tokenizer_of
+from theseus_deploy.errors import DataError
 from theseus_deploy.export.stage import save_tokenizer
 from theseus_deploy.models.checkpoint import open_checkpoint
 from theseus_deploy.predictor import Predictor
@@ -102,6 +104,17 @@ def test_a_tokenizer_that_divides_at_white_space_alone_is_asked_as_it_was_traine
     (question,) = predictor._read([", ".join(["film"] * 40)])
     assert question.words is not None
     assert len(question.words.spans) < 30  # what was cut off is told of nowhere
+    with pytest.raises(DataError, match="input 2 is no text of whole Unicode characters"):
+        predictor.answer(["film", "a \ud800 b"])
+
+
+def test_how_a_tokenizer_divides_follows_from_it_and_not_from_where_inputs_are_cut(tokenizer, folder: Path) -> None:
+    save_tokenizer(tokenizer, TASK, folder)
+    long, short = (
+        Predictor(folder, threads=1, task=replace(TASK, max_length=length), load=lambda path, threads: Graph())
+        for length in (24, 4)
+    )
+    assert long._joins_punctuation == short._joins_punctuation
 
 
 @pytest.mark.parametrize("text", [*SENTENCES, "  Anna\tlives \n near 😂 it.  ", "😂😂😂 Zürich", "", "   "])

@@ -170,7 +170,7 @@ class Predictor:
                 raise DataError(f"input {row} is a {type(text).__name__}; give a text, or a list of texts in order")
         try:
             return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)
-        except TypeError as error:  # all that tokenizers says of what is no text
+        except (TypeError, UnicodeEncodeError) as error:  # all that tokenizers says of what is no text
             wrong = next((row for row, text in enumerate(texts, start=1) if not _is_text(text)), None)
             if wrong is None:
                 raise
@@ -208,7 +208,8 @@ class Predictor:
     @cached_property
     def _joins_punctuation(self) -> bool:
         """Tell whether the tokenizer divides texts at white space alone, which words were not that are tagged."""
-        return len({*self._tokenizer.encode("a,b").word_ids} - {None}) < 3
+        divides = self._tokenizer.pre_tokenizer
+        return divides is None or len(divides.pre_tokenize_str("a,b")) < 3
 
     def _pad(self, questions: list[Question]) -> dict[str, NDArray[np.int64]]:
         encodings = [question.encoding for question in questions]
