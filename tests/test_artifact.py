@@ -288,10 +288,19 @@ def test_a_model_of_anybodys_is_the_files_that_a_model_consists_of(tmp_path: Pat
         (theirs / beside).parent.mkdir(exist_ok=True)
         (theirs / beside).write_text("new")
         assert fingerprint(theirs) == before
-    for name in ("vocab.txt", "pytorch_model.bin", "tokenizer.json"):
+    for name in ("vocab.txt", "tokenizer.json"):
         (theirs / name).write_text("new")
         assert fingerprint(theirs) != before
         (theirs / name).unlink()
+    (theirs / "pytorch_model.bin").write_text("old")
+    assert fingerprint(theirs) == before  # a download leaves them out, where there are others
+    (theirs / "model.safetensors").unlink()
+    old = fingerprint(theirs)
+    (theirs / "pytorch_model.bin").write_text("older")
+    assert len({before, old, fingerprint(theirs)}) == 3
+    (theirs / "pytorch_model.bin").unlink()
+    (theirs / "model.safetensors").write_bytes(b"weights")
+    assert fingerprint(theirs) == before
     (theirs / "config.json").rename(theirs / "konfig.json")
     assert fingerprint(theirs) != before
 

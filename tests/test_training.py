@@ -1,5 +1,6 @@
 """A training is as long as its length, and goes on as if it had never stopped: property 13 of the paper's list."""
 
+import errno
 import resource
 import shutil
 from collections.abc import Callable
@@ -149,10 +150,22 @@ def test_a_checkpoint_that_has_lost_a_file_is_not_half_resumed_from(lesson: Less
         run(lesson, tmp_path)
 
 
-def test_what_is_no_fault_of_the_disk_is_not_called_one(lesson: Lesson, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ConnectionResetError),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), OSError),
+        (OSError("a server's answer"), OSError),
+        (FileNotFoundError(errno.ENOENT, "No such file", "out.partial"), TrainingError),
+        (OSError(errno.ENOSPC, "No space left on device"), TrainingError),
+    ],
+)
+def test_what_is_no_fault_of_the_disk_is_not_called_one(
+    lesson: Lesson, tmp_path: Path, error: OSError, told: type[Exception]
+) -> None:
     class Reporter(TrainerCallback):
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            raise ConnectionResetError(104, "Connection reset by peer")
+            raise error
 
     def make(**kwargs: Any) -> TheseusTrainer:
         trainer = TheseusTrainer(schedule=Schedule("linear", 0.3, 12), **kwargs)
@@ -160,8 +173,9 @@ def test_what_is_no_fault_of_the_disk_is_not_called_one(lesson: Lesson, tmp_path
         return trainer
 
     workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(told) as caught:
         train(make, assemble(make_bert(), MAP), lesson, Length(24, 12), CONFIG, workspace, SILENT)
+    assert type(caught.value) is told
 
 
 def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_line(lesson: Lesson, tmp_path: Path) -> None:

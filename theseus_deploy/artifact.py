@@ -29,7 +29,8 @@ __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "cla
            "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # what a model of anybody's consists of
-OLD_WEIGHTS = "pytorch_model*.bin"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+OLD_WEIGHTS = "pytorch_model*.bin"  # of a model that has no others: where it has, nobody reads these
 SHOWN = 32  # characters of a file's name in that of its draft, which may be no longer than a name may be
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
               errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EBUSY,
@@ -275,7 +276,8 @@ def fingerprint(folder: Path) -> str:
     """
     if Artifact.exists(folder):
         return Artifact.open(folder).sha256
-    files = {path for pattern in (*MODEL_FILES, OLD_WEIGHTS) for path in folder.glob(pattern) if path.is_file()}
+    patterns = [*MODEL_FILES, *([] if any((folder / name).is_file() for name in WEIGHTS) else [OLD_WEIGHTS])]
+    files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return _hash_of_hashes({path.name: sha256_of(path) for path in files})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +46,9 @@ class Question:
 class Predictor:
     """A loaded bundle. It may be shared by threads: nothing in it changes after construction.
 
-    An input is a string, or a pair of them. Where words are tagged it is a string, which the tokenizer divides into
-    words, or a list of its words, which are then taken as they are, as in training. Inputs are truncated as trained.
+    An input is a string, or a pair of them. Where words are tagged it is a string, which is divided at white space and
+    punctuation (inside `U.S.` too), or a list of its words, which are then taken as they are, as in training. Inputs
+    are truncated as trained.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Predictor:
             task, settings = manifest.task, manifest.receipt.get(SESSION, {})
         self.task = task
         self._tokenizer, self._padding = _load_tokenizer(folder / TOKENIZER, self.task.max_length)
+        self._joins_punctuation = _joins_punctuation(self._tokenizer)
         load = load or partial(_load_session, settings=settings)
         self._session = load(folder / GRAPH, threads or usable_cores())
         self.inputs = tuple(node.name for node in self._session.get_inputs())
@@ -205,12 +207,6 @@ class Predictor:
             questions[row] = Question(encoding, Words.found(text, encoding))
         return [questions[row] for row in range(len(texts))]
 
-    @cached_property
-    def _joins_punctuation(self) -> bool:
-        """Tell whether the tokenizer divides texts at white space alone, which words were not that are tagged."""
-        divides = self._tokenizer.pre_tokenizer
-        return divides is None or len(divides.pre_tokenize_str("a,b")) < 3
-
     def _pad(self, questions: list[Question]) -> dict[str, NDArray[np.int64]]:
         encodings = [question.encoding for question in questions]
         longest = max(len(encoding) for encoding in encodings)
@@ -262,6 +258,12 @@ def _load_tokenizer(path: Path, max_length: int) -> tuple[Any, dict[str, Any]]:
     side = (tokenizer.truncation or {}).get("direction", "right")
     tokenizer.enable_truncation(max_length, direction=side)
     return tokenizer, padding
+
+
+def _joins_punctuation(tokenizer: Any) -> bool:
+    """Tell whether a tokenizer divides texts at white space alone, so that a word has the comma behind it."""
+    divides = tokenizer.pre_tokenizer
+    return divides is None or len(divides.pre_tokenize_str("a,b")) < 3
 
 
 def _load_session(path: Path, threads: int, settings: Mapping[str, str]) -> Any:

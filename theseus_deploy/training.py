@@ -1,5 +1,6 @@
 """A training from its rows to its artifact: what finetune and compress share."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from theseus_deploy.artifact import UNWRITABLE, Artifact, Manifest, write_atomically
+from theseus_deploy.artifact import Artifact, Manifest, write_atomically
 from theseus_deploy.configs import Keep, TrainingConfig
 from theseus_deploy.data import note_repeats
 from theseus_deploy.disk import as_disk_error
@@ -32,6 +33,7 @@ from theseus_deploy.workspace import LOG, Workspace, lost_from, step_of
 
 LOG_EVERY = 10  # optimizer steps
 SAVES = 20  # checkpoints over the whole training
+UNREACHED = (errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH)
 FP32_ONLY = ("deberta",)  # its mask overflows in half precision: transformers #35332; DeBERTa-v2 does not
 
 
@@ -305,6 +307,11 @@ def _as_damage(error: Exception, checkpoint: Path, workspace: Workspace) -> Trai
     )
 
 
+def _is_of_a_file(error: OSError) -> bool:
+    """Tell what a file system says from what a tracker's connection does, whose errors have other numbers, or none."""
+    return (error.errno or 0) > 0 and not isinstance(error, ConnectionError) and error.errno not in UNREACHED
+
+
 def _gave_up(checkpoint: Path, patience: int | None) -> bool:
     """Tell whether a training had lost its patience by its checkpoint."""
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
@@ -315,7 +322,7 @@ def _gave_up(checkpoint: Path, patience: int | None) -> bool:
 def _as_training_error(error: Exception, workspace: Workspace) -> Exception:
     if isinstance(error, SafetensorError):
         error = as_disk_error(error)
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+    if isinstance(error, OSError) and _is_of_a_file(error):
         kept = workspace.last_checkpoint()
         return TrainingError(
             f"a checkpoint could not be written to {workspace.path} ({error}); free space and repeat the command"

@@ -34,7 +34,7 @@ class Words:
 
     @classmethod
     def divided(cls, text: str) -> "Words":
-        """Divide a text at white space and around punctuation, as rows of tagged words are."""
+        """Divide a text at white space and around punctuation, as BERT does: inside of `U.S.` too."""
         from tokenizers.pre_tokenizers import BertPreTokenizer
 
         spans = [span for _, span in BertPreTokenizer().pre_tokenize_str(text)]

@@ -202,16 +202,18 @@ def _print_ledger(receipt: Mapping[str, Any]) -> None:
     for entry in ledger:
         print(f"  {entry['name']:13} {entry['parameters']:>13,} parameters {entry['bytes'] / 1e6:>9,.1f} MB")
     if strip := receipt.get("strip"):
+        of = strip["predecessor"]
         print(
-            f"  strip: whether the graph holds weights of {strip['predecessor']} is unproven, for {strip['unproven']}"
+            f"  strip: whether the graph holds weights of {of} is unproven, for {strip['unproven']}"
             if "unproven" in strip
-            else f"  strip: none of the {strip['replaced']} tensors replaced in {strip['predecessor']} is in the graph"
+            else f"  strip: none of the {strip['replaced']} tensors replaced in {of} is in the fp32 graph"
         )
 
 
 def _print_tournament(tournament: Mapping[str, Any]) -> None:
     """Print what was tried, what became of it and how fast it was, and the winner under other settings."""
-    print("  tournament: the median of one input at the data's lengths, and its ratio to the first line's [95 %]")
+    which = "made-up input" if tournament.get("sequence") == "made up" else "input at the data's lengths"
+    print(f"  tournament: the median of one {which}, and its ratio to the first line's [95 %]")
     for one in (*tournament["entries"], {"name": f"{tournament['winner']}, with"}, *tournament["runs"]):
         agreement = f"  agreement {one['label_agreement']:.3f}" if "label_agreement" in one else ""
         low, high = one.get("interval", (0, 0))

@@ -32,7 +32,7 @@ def test_an_export_ends_with_the_ledger_and_the_proof_of_strip(
     *ledger, proof = capsys.readouterr().out.splitlines()[-5:]
     for line, entry in zip(ledger, artifact.manifest.receipt["ledger"], strict=True):
         assert line.split()[:3] == [entry["name"], f"{entry['parameters']:,}", "parameters"]
-    assert proof == f"  strip: none of the 29 tensors replaced in {tiny_bert} is in the graph"
+    assert proof == f"  strip: none of the 29 tensors replaced in {tiny_bert} is in the fp32 graph"
 
 
 def test_an_unproven_strip_is_printed_with_its_reason(

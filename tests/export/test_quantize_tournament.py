@@ -75,6 +75,10 @@ def test_the_table_is_printed(champion: Artifact, capsys: pytest.CaptureFixture[
     ]
     assert any("5.00 ms  0.50 [0.48, 0.52]" in line for line in lines)
     assert lines[-1] == "  openvino runs this model.onnx faster here"
+    assert any("the median of one input at the data's lengths" in line for line in lines)
+    table = champion.manifest.receipt["quantization"]["tournament"]
+    console._print_tournament({**table, "sequence": "made up"})
+    assert "the median of one made-up input" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from theseus_deploy import builtin
-from theseus_deploy.artifact import MANIFEST, MODEL_FILES, OLD_WEIGHTS, Artifact
+from theseus_deploy.artifact import MANIFEST, MODEL_FILES, OLD_WEIGHTS, WEIGHTS, Artifact
 from theseus_deploy.errors import ArtifactError, ModelError, brief, suggest
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def locate(ref: str) -> Path:
@@ -70,10 +68,12 @@ def places_of(ref: str, folder: Path) -> Iterator[Path]:
     """
     if not is_name(ref):  # `.`, which was any folder
         return
-    if here := find_here(ref):
-        yield here
-    if not Path(ref).is_absolute():
-        yield from (base / ref for base in folder.resolve().parents if is_folder(base / ref))
+    above = [] if Path(ref).is_absolute() else [base / ref for base in folder.resolve().parents]
+    seen = dict[Path, Path]()
+    for place in (find_here(ref), *above):
+        if place and is_folder(place):
+            seen.setdefault(place.resolve(), place)
+    yield from seen.values()
 
 
 def _download(ref: str) -> Path:
