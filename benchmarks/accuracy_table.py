@@ -41,6 +41,7 @@ JUDGED_BY = {"cola": "matthews", "cola-by-matthews": "matthews", "wnut17": "f1"}
 ALSO_BY = {"mrpc": "f1 of equivalent"}  # GLUE's metric, of the same runs: no evaluation and no rate was chosen by it
 RESAMPLES, CHUNK, SEED = 2_000, 200, 1
 TAILS = (0.025, 0.975)
+ONE = np.uint8(1)
 Array = NDArray[np.float64]
 Kept = tuple[float, float, Array]  # an arm's share of the predecessor's score, and how far ours is ahead, resampled too
 
@@ -163,7 +164,7 @@ def _tally_table(labels: NDArray[np.uint8], truth: Truth) -> Array:
 
 
 def _tally_first(labels: NDArray[np.uint8], truth: Truth) -> Array:
-    return _tally_table(labels ^ 1, replace(truth, labels=truth.labels ^ 1))
+    return _tally_table(labels ^ ONE, replace(truth, labels=truth.labels ^ ONE))
 
 
 def _tally_entities(labels: NDArray[np.uint8], truth: Truth) -> Array:
@@ -178,12 +179,14 @@ def _share(sums: Array) -> Array:
 def _matthews(sums: Array) -> Array:
     said, true, both, total = np.moveaxis(sums, -1, 0)
     spread = said * (total - said) * true * (total - true)
-    return (total * both - said * true) / np.sqrt(np.maximum(spread, 1))
+    coefficient: Array = (total * both - said * true) / np.sqrt(np.maximum(spread, 1))
+    return coefficient
 
 
 def _f1_of_label(sums: Array) -> Array:
     said, true, both, _ = np.moveaxis(sums, -1, 0)
-    return 2 * both / np.maximum(said + true, 1)
+    harmonic: Array = 2 * both / np.maximum(said + true, 1)
+    return harmonic
 
 
 def _f1(sums: Array) -> Array:

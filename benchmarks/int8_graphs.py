@@ -38,7 +38,8 @@ def attentions(model: ModelProto) -> Iterator[Attention]:
     maker = {output: node for node in nodes for output in node.output}
 
     def user(node: NodeProto) -> NodeProto:
-        return next(other for other in nodes if node.output[0] in other.input)
+        found: NodeProto = next(other for other in nodes if node.output[0] in other.input)
+        return found
 
     for softmax in [node for node in nodes if node.op_type == "Softmax"]:
         masked = maker[softmax.input[0]]
@@ -115,7 +116,7 @@ def skip_norm(model: ModelProto, heads: int, width: int) -> ModelProto:
     with TemporaryDirectory() as place:
         path = Path(place) / "model.onnx"
         save(model, path)
-        fused = optimize_model(str(path), "bert", num_heads=heads, hidden_size=width, opt_level=0).model
+        fused: ModelProto = optimize_model(str(path), "bert", num_heads=heads, hidden_size=width, opt_level=0).model
     if CONTRIB not in {one.domain for one in fused.opset_import}:
         fused.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     return fused

@@ -95,10 +95,11 @@ def make(place: Path) -> dict[str, Path]:
         found[name] = place / name
         model.save_pretrained(found[name])
         AutoTokenizer.from_pretrained(minilm()).save_pretrained(found[name])
+    exports = {"fp32": ExportConfig(), "int8": ExportConfig(quantize="dynamic")}
     for name in CHECKPOINTS:
-        for title, quantize in (("fp32", "none"), ("int8", "dynamic")):
+        for title, config in exports.items():
             found[f"{name}-{title}"] = place / f"{name}-{title}"
-            export_checkpoint(str(found[name]), place / f"{name}-{title}", ExportConfig(quantize=quantize))
+            export_checkpoint(str(found[name]), found[f"{name}-{title}"], config)
     return found
 
 
@@ -148,9 +149,9 @@ def main() -> None:
     base, rows = seconds[next(iter(candidates))], []
     for name, (ratio, interval) in ours.items():
         theirs = seconds[name] / base
-        rows.append({"name": name, "theseus": ratio, "interval": interval, "scripts": theirs,
-                     "difference": ratio / theirs - 1})  # fmt: skip
-        print(f"{name:18} {ratio:.4f} {theirs:.4f} {100 * rows[-1]['difference']:+.1f} %")
+        difference = ratio / theirs - 1
+        rows.append({"name": name, "theseus": ratio, "interval": interval, "scripts": theirs, "difference": difference})
+        print(f"{name:18} {ratio:.4f} {theirs:.4f} {100 * difference:+.1f} %")
     report = {"model": f"all-MiniLM-L6-v2, {len(LABELS)} labels", "data": DATA, "machine": this_machine().to_json(),
               "versions": versions(), "config": CONFIG.to_json(), "goal": GOAL, "seconds": seconds,
               "ratios": rows}  # fmt: skip

@@ -72,7 +72,7 @@ class LayerWise(DistilledTheseusTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Give the weights of each depth a group of their own."""
         optimizer = super().create_optimizer(model)
-        stack = [self.network.base_model.embeddings, *(module.successor for module in self.modules)]
+        stack = [self.network.base_model.get_submodule("embeddings"), *(module.successor for module in self.modules)]
         below = {
             id(weight): len(self.modules) - place for place, part in enumerate(stack) for weight in part.parameters()
         }
