@@ -265,6 +265,33 @@ def test_lists_of_labels_are_many_labels(tmp_path: Path, kind: str) -> None:
     assert found["labels"] == found["reference"] == [[1.0, 1.0], [0.0, 0.0], [1.0, 0.0]]
 
 
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"tokens": "the film", "ner_tags": ["O", "O"]}, "row 3: 'the film' in 'tokens' is no list, and row 1 has"),
+        ({"tokens": ["the"], "ner_tags": "O"}, "row 3: 'O' in 'ner_tags' is no list, and row 1 has one"),
+        ({"tokens": "[the", "ner_tags": ["O", "O"]}, "take all cells as they stand with --task multi-label"),
+    ],
+)
+def test_one_cell_that_is_no_list_does_not_change_what_the_others_are(
+    tmp_path: Path, odd: dict[str, Any], reason: str
+) -> None:
+    rows = [{"tokens": words, "ner_tags": tags} for words, tags in WORDS]
+    assert reason in refuse(jsonl(tmp_path / "a.jsonl", *rows, odd))
+
+
+def test_one_name_among_lists_of_labels_is_refused_unless_cells_are_names(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in ([], ["law", "art"], "law")))
+    assert "row 3: 'law' in 'labels' is no list, and row 2 has one" in refuse(path)
+    assert open_data(path, kind="single-label").splits["train"].labels == ["[]", '["law", "art"]', "law"]
+
+
+@pytest.mark.parametrize("rows", [([0.25, 0.75], [0.5, 0.5]), ([1, 0, 1], [0, 1, 0], [0, 0.5, 0]), ([1, 0, 2, 0],)])
+def test_shares_of_labels_are_no_names(tmp_path: Path, rows: tuple[list[float], ...]) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in rows))
+    assert "says of every label that it applies, 1, or does not, 0, and shares are not learned" in refuse(path)
+
+
 @pytest.mark.parametrize("hole", [None, "", "NaN"])
 def test_a_label_missing_among_lists_is_none_of_them_only_where_that_was_said(tmp_path: Path, hole: str | None) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"text": "a", "labels": ["x", "y"]}, {"text": "b", "labels": hole})

@@ -354,12 +354,16 @@ def test_a_label_that_stands_for_two_outputs_is_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     ("task", "references", "said"),
     [
-        (SIMILARITY, [0.1 * number for number in range(9)], "pearson of 9 rows may be anything; add rows, 10 at least"),
-        (SIMILARITY, [0.5] * 10, "the true answers themselves score 0 in pearson on these 10 rows"),
+        (
+            SIMILARITY,
+            [0.1 * number for number in range(19)],
+            "pearson of 19 rows may be anything; add rows, 20 at least",
+        ),
+        (SIMILARITY, [0.5] * 20, "the true answers themselves score 0 in pearson on these 20 rows"),
         (TOPICS, [[0.0, 0.0, 0.0]] * 3, "the true answers themselves score 0 in micro_f1 on these 3 rows"),
         (ENTITIES, [[0, 0], [0]], "the true answers themselves score 0 in f1 on these 2 rows"),
         (replace(MOODS, metric="matthews"), [1] * 4, "the true answers themselves score 0 in matthews on these 4 rows"),
-        (SIMILARITY, [0.1 * number for number in range(10)], ""),
+        (SIMILARITY, [0.1 * number for number in range(20)], ""),
         (TOPICS, [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]], ""),
         (ENTITIES, [[0, 1], [], [0]], ""),
         (MOODS, [1], ""),

@@ -4,11 +4,13 @@ import errno
 import resource
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -20,8 +22,9 @@ from theseus_deploy.compress.schedule import Schedule
 from theseus_deploy.compress.trainer import TheseusTrainer
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, TrainingConfig
 from theseus_deploy.errors import TrainingError
-from theseus_deploy.lesson import Lesson
+from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
+from theseus_deploy.trainer import StageTrainer
 from theseus_deploy.training import Length, train
 from theseus_deploy.workspace import Workspace
 
@@ -58,6 +61,32 @@ def test_the_learning_rate_falls_to_0_from_where_it_was_asked_to(
     assert factor(21) == pytest.approx(min(1.0, 3 / max(1, 24 - decay_from)))
     assert trainer.optimizer is not None
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("crash_after", [None, 11])
+def test_a_model_trained_in_bf16_answers_as_the_folder_it_is_written_to(
+    lesson: Lesson, tmp_path: Path, crash_after: int | None
+) -> None:
+    model = make_bert()
+
+    class Crash(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == crash_after:
+                raise KeyboardInterrupt
+
+    def make(**kwargs: Any) -> StageTrainer:
+        trainer = StageTrainer(**kwargs)
+        trainer.add_callback(Crash())
+        return trainer
+
+    config = FinetuneConfig(max_steps=12, batch_size=8, lr=1e-3, precision="bf16")
+    workspace = Workspace.open(tmp_path / "out", {}, overwrite=False)
+    with pytest.raises(KeyboardInterrupt) if crash_after else nullcontext():
+        train(make, model, lesson, Length(12, 12), config, workspace, SILENT)
+    model.save_pretrained(tmp_path / "written")
+    written = type(model).from_pretrained(tmp_path / "written")
+    ours, read = (predict(one, lesson.validation, lesson.tokenizer, torch.device("cpu")) for one in (model, written))
+    assert np.array_equal(ours, read)
 
 
 @pytest.mark.parametrize("crash_after", [11, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 13, 23))])

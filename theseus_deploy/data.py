@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from theseus_deploy.errors import DataError
-from theseus_deploy.labels import Label, are_fractions, are_numbers, divided
+from theseus_deploy.labels import Label, are_fractions, are_numbers, divided, in_order
 from theseus_deploy.progress import Progress
 from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
 from theseus_deploy.tables.read import read_tables
@@ -233,7 +233,8 @@ def _width(splits: Collection[Split]) -> int:
     """Return the length of lists of 0 and 1 that say of every label there is whether it applies; 0 if they do not."""
     lists = [label for split in splits if not split.words for label in split.labels]
     widths = {0 if isinstance(row, str) else len(row) for row in lists}
-    if not {item for row in lists for item in row} <= {*YES, *NO}:
+    if not (items := {item for row in lists for item in row}) <= {*YES, *NO}:
+        _refuse_shares(lists, items)
         return 0
     if len(widths) == 1 and min(widths) > 1:
         return widths.pop()
@@ -245,6 +246,18 @@ def _width(splits: Collection[Split]) -> int:
             "for each label, or none"
         )
     return max(widths)
+
+
+def _refuse_shares(lists: list[Label], items: Collection[str]) -> None:
+    """Refuse lists that are no names: numbers of which one is a fraction, or a row has one twice."""
+    fraction = next((item for item in in_order(items) if not WHOLE.fullmatch(item)), None)
+    twice = any(len(set(row)) < len(row) for row in lists if not isinstance(row, str))
+    if are_numbers(items) and (fraction or twice):
+        odd = fraction or next(item for item in in_order(items) if item not in (*YES, *NO))
+        raise DataError(
+            f"a list of labels holds {odd}; a list of numbers says of every label that it applies, 1, or does not, 0, "
+            "and shares are not learned: round them"
+        )
 
 
 def _switched_on(labels: list[Label]) -> list[Label]:

@@ -32,6 +32,7 @@ TEXT_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "sentiment", "category", "class", "intent", "target", "score", "ner_tags", "tags")
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")  # in a column that says whether a label applies
 NO_LABEL = ("", "nan", "null")  # how writers of tables spell that there is none
+SHOWN = 80  # characters of a cell in a message
 PYTHON_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"]+""", re.DOTALL)  # of lists and numpy's arrays
 DRAW_SEED = 2020  # never the run's seed: every stage and every run must choose the same rows
 
@@ -159,6 +160,8 @@ def read_split(ref: str, name: str, table: Table, text: tuple[str, ...], columns
         raise DataError(f"{where}: {text[0]!r} holds no lists of words, and the model tags words; name it with --text")
     labels = _flagged(where, table, columns) if len(columns) > 1 else _labels(where, table[label], label, kind)
     tagged = kind == "auto" and len(columns) == 1 and not isinstance(labels[0], str)
+    if tagged and words is None and len(text) == 1:
+        _check_mixed(where, text[0], table[text[0]], "multi-label")
     if words and (kind == "tokens" or tagged):
         _check_tags(where, words, labels, text[0], label)
         return Split(name, words, labels, words=True)
@@ -185,7 +188,10 @@ def _check_tags(where: str, words: list[tuple[str, ...]], labels: list[Label], t
 
 
 def _labels(where: str, values: list[str], label: str, kind: str) -> list[Label]:
-    found: Sequence[Label | None] = _lists(where, label, values) or [value.strip() for value in values]
+    lists = _lists(where, label, values)
+    if lists is None and kind == "auto":
+        _check_mixed(where, label, values, "single-label")
+    found: Sequence[Label | None] = lists or [value.strip() for value in values]
     labels: list[Label] = []
     for row, (value, cell) in enumerate(zip(found, values, strict=True), start=1):
         missing = value is None or (isinstance(value, str) and value.casefold() in NO_LABEL)
@@ -229,6 +235,21 @@ def _lists(where: str, column: str, values: list[str]) -> list[tuple[str, ...] |
             f"{where}, row {holes[0]}: the list in {column!r} holds what is neither a word nor a number; correct it"
         )
     return lists if not holes and any(found is not None for found in lists) else None
+
+
+def _check_mixed(where: str, column: str, values: list[str], kind: str) -> None:
+    """Refuse a column in which some cells hold lists and others do not, unless it was said what they are."""
+    lists = [_list(value) for value in values]
+    full = next((row for row, found in enumerate(lists, 1) if found), None)
+    odd = [
+        row for row, (value, found) in enumerate(zip(values, lists, strict=True), 1)
+        if found is None and value.strip().casefold() not in NO_LABEL
+    ]  # fmt: skip
+    if full and odd:
+        raise DataError(
+            f"{where}, row {odd[0]}: {values[odd[0] - 1][:SHOWN]!r} in {column!r} is no list, and row {full} has one; "
+            f"correct it, or take all cells as they stand with --task {kind}"
+        )
 
 
 def _list(value: str) -> tuple[Any, ...] | None:

@@ -29,7 +29,7 @@ from theseus_deploy.labels import (
 from theseus_deploy.metrics import correlate, score_classes, score_entities, score_many
 
 Array = NDArray[np.floating[Any]]
-FEWEST = 10  # rows, below which a correlation may be anything
+FEWEST = 20  # rows, below which the interval of a correlation is too narrow
 
 
 @dataclass(frozen=True)

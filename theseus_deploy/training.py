@@ -164,6 +164,8 @@ def train(
         if resume and conductor and not conductor.began:
             raise _as_damage(error, resume, workspace) from error
         raise _as_training_error(error, workspace) from error
+    finally:
+        _without_autocast(model)
     stopped = trainer.state.global_step
     if stopped < length.steps:
         progress.say(f"stopped at step {stopped}: {config.patience} evaluations in a row were no better")
@@ -281,6 +283,15 @@ def _arguments(
     if arguments.n_gpu > 1:  # a process trains on one GPU; for more there is torchrun, which keeps the batch what it is
         arguments._n_gpu = 1
     return arguments
+
+
+def _without_autocast(model: PreTrainedModel) -> None:
+    """Give the model its own `forward` back, around which accelerate has put autocast to train in half precision.
+
+    accelerate's `unwrap_model` takes off what transformers has put there as well.
+    """
+    if vars(model).pop("_original_forward", None):
+        del model.forward
 
 
 def _write_log(trainer: StageTrainer, workspace: Workspace) -> None:

@@ -199,6 +199,7 @@ def test_a_report_keeps_what_it_was_compared_with(tmp_path: Path) -> None:
             lambda data: data["candidates"][0]["latency"][0].update(samples=[0.1], rounds=1),
             "not timed in the rounds of",
         ),
+        (lambda data: data["candidates"][0]["latency"].pop(), "not timed in the rounds of"),
         (lambda data: data["baseline"]["latency"][0].update(ratio=5), "no attribute"),
         (
             lambda data: data["baseline"]["paced"][0].update(samples=[], again=[]),

@@ -129,7 +129,11 @@ def test_weights_in_two_forms_count_once(tiny_bert: Path, tmp_path: Path) -> Non
     shutil.copy(tiny_bert / "model.safetensors", twice / "model.fp16.safetensors")
     once, both = line_up(str(tiny_bert), [str(twice)], AUTO)
     assert once.bytes == both.bytes
-    (twice / "model.safetensors").rename(twice / "elsewhere")
+    (twice / "model.safetensors").rename(twice / "part_a.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(make_bert().state_dict(), "part_a.safetensors")}
+    (twice / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert line_up(str(tiny_bert), [str(twice)], AUTO)[1].bytes == once.bytes
+    (twice / "model.safetensors.index.json").unlink()
     torch.save(make_bert().state_dict(), twice / "pytorch_model.bin")
     assert line_up(str(tiny_bert), [str(twice)], AUTO)[1].bytes == (twice / "pytorch_model.bin").stat().st_size
 

@@ -168,7 +168,7 @@ SILENT_ROWS: dict[str, tuple[Task, list[Any], str]] = {
     "no entity": (Task("tokens", ("O", "B-a", "I-a"), ("text",), "label"), [[0, 0]] * 40, "score 0 in f1"),
     "one class": (Task("single-label", ("a", "b"), ("text",), "label", metric="matthews"), [1] * 40, "0 in matthews"),
     "one number": (REGRESSION, [0.5] * 40, "the true answers themselves score 0 in pearson on these 40 rows"),
-    "two numbers": (REGRESSION, [0.1, 0.9], "pearson of 2 rows may be anything; add rows, 10 at least"),
+    "two numbers": (REGRESSION, [0.1, 0.9], "pearson of 2 rows may be anything; add rows, 20 at least"),
 }
 
 

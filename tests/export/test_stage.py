@@ -1,5 +1,6 @@
 import gc
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ from tests.families import save_tiny
 from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact, fingerprint
 from theseus_deploy.configs import ExportConfig
-from theseus_deploy.errors import ArtifactError, ModelError
+from theseus_deploy.errors import ArtifactError, ExportError, ModelError
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.predictor import Predictor
 from theseus_deploy.verify import verify
@@ -36,6 +37,15 @@ def test_the_manifest_of_an_int8_bundle(int8_bundle: Path, tiny_bert: Path, corp
     assert manifest.scores["parity"]["max_abs_diff"] > manifest.scores["parity_fp32"]["max_abs_diff"]
     assert 0.9 < manifest.scores["parity"]["label_agreement"] <= 1.0
     assert manifest.scores["parity"]["texts"] == 256
+
+
+def test_a_tokenizer_that_makes_nothing_of_an_empty_text_is_refused(shallow_bert: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(shallow_bert, tmp_path / "bare")
+    told = json.loads((bare / "tokenizer.json").read_text())
+    (bare / "tokenizer.json").write_text(json.dumps({**told, "post_processor": None}))
+    with pytest.raises(ExportError, match="makes no token of an empty text, and the model needs one; have its"):
+        export_checkpoint(str(bare), tmp_path / "out", ExportConfig(threads=1))
+    assert [path.name for path in tmp_path.iterdir()] == ["bare"]
 
 
 @pytest.mark.thorough

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_a_model_repository_holds_the_graph_its_labels_and_what_the_server_must_
     assert (place / "1" / "model.onnx").read_bytes() == (int8_bundle / "model.onnx").read_bytes()
     assert files(tmp_path) == [f"models/int8/{name}" for name in ("1/model.onnx", "config.pbtxt", "labels.txt")]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place, place / "1")} == {0o755}
+
+
+def test_a_label_is_one_line_of_the_labels(int8_bundle: Path, tmp_path: Path) -> None:
+    bundle = Artifact.open(int8_bundle)
+    task = replace(bundle.manifest.task, labels=("not\ngood", "positive"))
+    place = write_repository(replace(bundle, manifest=replace(bundle.manifest, task=task)), tmp_path / "models")
+    assert (place / "labels.txt").read_text() == "not good\npositive\n"
 
 
 def test_a_repository_may_be_a_disk_of_its_own(int8_bundle: Path, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def test_the_longest_input_is_bounded_by_the_positions(folder: Path) -> None:
     )
     assert configure(folder, max_position_embeddings=512).longest(None) == 128
     assert configure(folder, max_position_embeddings=512).longest(512) == 512
+    assert configure(folder, max_position_embeddings=-1).longest(4096) == 4096  # as XLNet says that nothing does
 
 
 def test_a_family_without_positions_has_no_bound(save_model: Save) -> None:

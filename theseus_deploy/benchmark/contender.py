@@ -1,5 +1,6 @@
 """Who takes part: every folder found, checked and named before any process starts."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +15,8 @@ from theseus_deploy.machine import this_machine, warn_if_moved
 from theseus_deploy.models.checkpoint import Checkpoint, open_checkpoint
 from theseus_deploy.tasks import Task
 
-WEIGHTS: dict[FolderKind, tuple[tuple[str, ...], ...]] = {  # in the order in which they are looked for
-    "checkpoint": (
-        ("model.safetensors",),
-        ("model-*-of-*.safetensors",),
-        ("pytorch_model.bin",),
-        ("pytorch_model-*-of-*.bin",),
-    ),
-    "bundle": (("*.onnx", "*.onnx.data", "*.onnx_data"),),
-}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # one file, or an index of several; the first is what is loaded
+GRAPHS = ("*.onnx", "*.onnx.data", "*.onnx_data")
 
 
 @dataclass(frozen=True)
@@ -146,8 +140,16 @@ def _find(ref: str, config: BenchmarkConfig, is_baseline: bool) -> Contender:
 
 def _bytes_of_weights(path: Path, kind: FolderKind) -> int:
     """Count what is loaded: many a checkpoint of the Hub has its weights in two forms, or precisions."""
-    forms = ([file for pattern in form for file in path.glob(pattern)] for form in WEIGHTS[kind])
-    return sum(file.stat().st_size for file in next(filter(None, forms), []))
+    if kind == "bundle":
+        return sum(file.stat().st_size for pattern in GRAPHS for file in path.glob(pattern))
+    for name in WEIGHTS:
+        index = path / f"{name}.index.json"
+        if (path / name).exists():
+            return (path / name).stat().st_size
+        if index.exists():
+            parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            return sum((path / part).stat().st_size for part in parts)
+    return 0
 
 
 def _check_labels(contender: Contender, baseline: Contender) -> None:

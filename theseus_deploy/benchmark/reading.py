@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from theseus_deploy.benchmark.report import SCHEMA, BenchmarkReport
+from theseus_deploy.benchmark.report import SCHEMA, BenchmarkReport, Candidate, Shape
 from theseus_deploy.errors import ArtifactError, brief
 
 READ = {  # of a report, by those who compare with it or plan with it
@@ -84,9 +84,12 @@ def _check(report: BenchmarkReport) -> None:
                 raise ValueError(f"{one.name} has samples of inputs that came at random that are no times, or none")
             if len(paced.samples) != len(paced.again):
                 raise ValueError(f"{one.name} has {len(paced.samples)} samples with pauses, {len(paced.again)} without")
-        for latency, beside in zip(one.latency, report.baseline.latency, strict=False):
-            if (latency.rounds, len(latency.samples)) != (beside.rounds, len(beside.samples)):
-                raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
+        if _rounds(one) != _rounds(report.baseline):
+            raise ValueError(f"{one.name} was not timed in the rounds of {report.baseline.name}")
+
+
+def _rounds(one: Candidate) -> list[tuple[Shape, int, int]]:
+    return [(latency.shape, latency.rounds, len(latency.samples)) for latency in one.latency]
 
 
 def _is_count(value: object) -> bool:

@@ -29,6 +29,7 @@ def model_card(manifest: Manifest, checkpoint: Manifest | None) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    environment.filters["inline"] = _inline
     template = environment.from_string(files(__package__).joinpath("card.md.j2").read_text("utf-8"))
     parents = [manifest.parent, checkpoint.parent if checkpoint else None]
     hub_id = next((parent.path for parent in parents if parent and _is_hub_id(parent.path)), None)
@@ -88,6 +89,11 @@ def _is_hub_id(path: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return bool(HUB_ID.fullmatch(path)) and isinstance(try_to_load_from_cache(path, "config.json"), str)
+
+
+def _inline(name: str) -> str:
+    """Write a name so that it stays within a line, a cell and a pair of backticks."""
+    return " ".join(name.splitlines()).replace("|", "\\|").replace("`", "'")
 
 
 def _shown(score: float | None) -> str:

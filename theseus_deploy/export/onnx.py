@@ -69,7 +69,8 @@ def to_onnx(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", path
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise ExportError(
-                f"{type(model).__name__} cannot be exported at opset {opset} ({reason}); try another --opset"
+                f"{type(model).__name__} cannot be exported at opset {opset} ({reason}); if it names an operator, "
+                "try another --opset"
             ) from error
     initializers = program.model.graph.initializers
     _name_transposed(initializers, model)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from theseus_deploy.artifact import Artifact, Manifest, Source, claim, ledger_entry
 from theseus_deploy.configs import ExportConfig
 from theseus_deploy.data import Corpus, open_data
-from theseus_deploy.errors import ConfigError
+from theseus_deploy.errors import ConfigError, ExportError
 from theseus_deploy.execution import evaluating, torch_threads
 from theseus_deploy.export.card import model_card
 from theseus_deploy.export.onnx import to_onnx
@@ -188,6 +188,11 @@ def _convert(
     progress: Progress,
 ) -> _Original:
     """Write the fp32 graph and the files beside it, and ask the checkpoint."""
+    if not tokenizer("")["input_ids"]:
+        raise ExportError(
+            "the tokenizer makes no token of an empty text, and the model needs one; have its post-processor add "
+            "special tokens, as it did in training"
+        )
     model.config.save_pretrained(folder)
     save_tokenizer(tokenizer, task, folder)
     with evaluating(model), torch_threads(config.threads):

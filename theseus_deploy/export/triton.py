@@ -59,7 +59,9 @@ def write_repository(bundle: Artifact, repository: Path, overwrite: bool = False
             (draft / "1").mkdir()
             shutil.copyfile(bundle.path / GRAPH, draft / "1" / GRAPH)
             if labelled:
-                (draft / LABELS).write_text("".join(f"{label}\n" for label in task.labels), "utf-8")
+                (draft / LABELS).write_text(
+                    "".join(f"{' '.join(label.splitlines())}\n" for label in task.labels), "utf-8"
+                )
             config = configuration(place.name, inputs, task.outputs, by_token=task.tags_words, labelled=labelled)
             (draft / "config.pbtxt").write_text(config, "utf-8")
             draft.chmod(0o755)

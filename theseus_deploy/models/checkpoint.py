@@ -112,7 +112,8 @@ class Checkpoint:
     @property
     def positions(self) -> float:
         """Count the tokens of the longest input that the model takes; infinite where nothing limits it."""
-        limit: float = getattr(self.config, "max_position_embeddings", None) or inf
+        said = getattr(self.config, "max_position_embeddings", None) or 0
+        limit = said if said > 0 else inf  # XLNet says -1
         if self.config.model_type in OFFSET_POSITIONS and self.config.pad_token_id is None:
             raise ModelError(f"{self.ref} has no pad_token_id in its config.json, which counts its positions; add it")
         return limit - self.config.pad_token_id - 1 if self.config.model_type in OFFSET_POSITIONS else limit
