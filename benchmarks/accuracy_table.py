@@ -4,9 +4,10 @@
 
 Reads the runs and, beside them, `accuracy_tasks.json`, and writes `accuracy.json`. Of every arm the
 learning rate is chosen on the validation rows, by the mean over seeds, of the rates that were run on the most seeds;
-the rows that are reported have no part in that. `ahead` is how far the shipped default is ahead of an arm on those: a
-paired bootstrap, which draws rows and seeds, the same ones for both. `replacing` is how far an arm is ahead of the same
-without replacing, and `constant` what the best answer scores that is the same for all rows.
+the rows that are reported have no part in that. `ahead` is how far the shipped default is ahead of an arm on those, in
+the mean over the seeds that both have. A paired bootstrap finds what other rows would do to it, and Student's t of the
+differences of single seeds what other seeds would. `replacing` is how far an arm is ahead of the same without
+replacing, and `constant` what the best answer scores that is the same for all rows.
 """
 
 import base64
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.stats import Estimate
@@ -40,10 +42,10 @@ SCHEDULES = (("theseus", "theseus, constant 0.5"), ("theseus", "theseus, anti-cu
 JUDGED_BY = {"cola": "matthews", "cola-by-matthews": "matthews", "wnut17": "f1"}  # the others by accuracy
 ALSO_BY = {"mrpc": "f1 of equivalent"}  # GLUE's metric, of the same runs: no evaluation and no rate was chosen by it
 RESAMPLES, CHUNK, SEED = 2_000, 200, 1
-TAILS = (0.025, 0.975)
+UPPER = 0.975  # of 95 %
 ONE = np.uint8(1)
 Array = NDArray[np.float64]
-Kept = tuple[float, float, Array]  # an arm's share of the predecessor's score, and how far ours is ahead, resampled too
+Kept = tuple[float, "Lead"]  # an arm's share of the predecessor's score, and how far ours is ahead of it
 
 
 @dataclass(frozen=True)
@@ -213,14 +215,52 @@ METRICS = {
 }
 
 
-def lead(one: Arm, other: Arm, truth: Truth) -> tuple[float, Array]:
-    """Return one's mean test score less the other's over the seeds that both have, and the same of many resamples."""
+@dataclass(frozen=True)
+class Lead:
+    """How far an arm is ahead of another, and what makes it uncertain: variances, each with its degrees of freedom."""
+
+    points: float
+    parts: tuple[tuple[float, float], ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Take the interval from Student's t, with the degrees of freedom of Welch and Satterthwaite."""
+        variance = sum(part for part, _ in self.parts)
+        if not variance:
+            return Estimate(self.points, (self.points, self.points))
+        degrees = variance**2 / sum(part**2 / freedom for part, freedom in self.parts)
+        half = float(student_t.ppf(UPPER, degrees)) * variance**0.5
+        return Estimate(self.points, (self.points - half, self.points + half))
+
+    @classmethod
+    def mean(cls, leads: Sequence["Lead"]) -> "Lead":
+        """Average leads on several tasks, which have neither rows nor seeds in common."""
+        parts = tuple((part / len(leads) ** 2, freedom) for lead in leads for part, freedom in lead.parts)
+        return cls(float(np.mean([lead.points for lead in leads])), parts)
+
+
+def lead(one: Arm, other: Arm, truth: Truth) -> Lead:
+    """Compare the mean test scores of two arms over the seeds that both have.
+
+    The rows are those of all seeds, so a bootstrap of the mean over seeds tells what other rows would do; its variance
+    and that of the differences of single seeds both hold what a seed does to single rows, which errs on the wide side.
+    Of one seed, nothing tells what others would do.
+    """
     shared = sorted({run["seed"] for run in one.runs} & {run["seed"] for run in other.runs})
     columns = [[[run["seed"] for run in arm.runs].index(seed) for seed in shared] for arm in (one, other)]
     ours, theirs = (
-        float(np.mean([arm.runs[place]["test"][arm.metric] for place in places]))
+        np.array([arm.runs[place]["test"][arm.metric] for place in places])
         for arm, places in zip((one, other), columns, strict=True)
     )
+    differences, seeds = ours - theirs, len(shared)
+    parts = [(_variance_over_rows(one, other, truth, columns), truth.rows - 1.0)]
+    if seeds > 1:
+        parts.append((float(differences.var(ddof=1)) / seeds, seeds - 1.0))
+    return Lead(float(differences.mean()), tuple(parts))
+
+
+def _variance_over_rows(one: Arm, other: Arm, truth: Truth, columns: Sequence[Sequence[int]]) -> float:
+    """Return the variance of the difference of mean scores over resamples of the rows, the same ones for both arms."""
     metric, rows = METRICS[one.metric], truth.rows
     tallies = [
         np.stack([metric.tally(arm.labels[place], truth) for place in places], axis=1).astype(np.float64)
@@ -231,19 +271,9 @@ def lead(one: Arm, other: Arm, truth: Truth) -> tuple[float, Array]:
     for _ in range(RESAMPLES // CHUNK):
         drawn = draw.integers(rows, size=(CHUNK, rows)) + rows * np.arange(CHUNK)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=CHUNK * rows).reshape(CHUNK, rows).astype(np.float64)
-        seeds = draw.integers(len(shared), size=(CHUNK, len(shared)))
-        ours_again, theirs_again = (
-            np.take_along_axis(metric.score(np.tensordot(weights, tally, axes=1)), seeds, axis=1).mean(axis=1)
-            for tally in tallies
-        )
-        found.append(ours_again - theirs_again)
-    return ours - theirs, np.concatenate(found)
-
-
-def estimate(value: float, resampled: Array) -> Estimate:
-    """Take the interval from resampled values."""
-    low, high = np.quantile(resampled, TAILS)
-    return Estimate(value, (float(low), float(high)))
+        ours, theirs = (metric.score(np.tensordot(weights, tally, axes=1)).mean(axis=1) for tally in tallies)
+        found.append(ours - theirs)
+    return float(np.concatenate(found).var(ddof=1))
 
 
 def summarise(runs: Sequence[Mapping[str, Any]], truths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -285,8 +315,8 @@ def compare(
     before, rows = ours.mean("predecessor_test"), []
     for arm in sorted(arms.values(), key=lambda arm: -arm.mean("test")):
         found = lead(ours, arm, truth)
-        kept.setdefault(group, {}).setdefault(arm.name, []).append((arm.mean("test") / before, *found))
-        rows.append(arm.to_json(None if arm is ours else estimate(*found)))
+        kept.setdefault(group, {}).setdefault(arm.name, []).append((arm.mean("test") / before, found))
+        rows.append(arm.to_json(None if arm is ours else found.estimate))
     return {
         "task": ours.task,
         "metric": ours.metric,
@@ -304,7 +334,7 @@ def compare(
 def pairs_of(arms: Mapping[str, Arm], truth: Truth, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Compare arms that differ in one thing, where both were run and started alike."""
     return [
-        {"arm": one, "without": other, "ahead": asdict(estimate(*lead(arms[one], arms[other], truth)))}
+        {"arm": one, "without": other, "ahead": asdict(lead(arms[one], arms[other], truth).estimate)}
         for one, other in pairs
         if one in arms and other in arms and arms[one].init == arms[other].init
     ]
@@ -323,8 +353,8 @@ def average(kept: Mapping[str, Sequence[Kept]]) -> list[dict[str, Any]]:
     """Average every arm over its tasks, the best first."""
     means = []
     for name, found in kept.items():
-        shares, leads, draws = zip(*found, strict=True)
-        ahead = None if name == OURS else asdict(estimate(float(np.mean(leads)), np.mean(draws, axis=0)))
+        shares, leads = zip(*found, strict=True)
+        ahead = None if name == OURS else asdict(Lead.mean(leads).estimate)
         means.append({"arm": name, "tasks": len(shares), "retained": float(np.mean(shares)), "ahead": ahead})
     return sorted(means, key=lambda one: -one["retained"])
 

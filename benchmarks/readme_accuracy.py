@@ -40,9 +40,9 @@ def accuracy(path: Path = BF16) -> str:
         f"{machine['cpu']} ({', '.join(machine['isa'])}), the same number of steps for all arms of a task. The "
         "learning rate of each arm is the best, on the validation rows, of those in brackets that ran on the most "
         "seeds; these rows have no part in the test. The lead is the difference of mean test scores on the seeds that "
-        "both have, with a paired bootstrap over rows and seeds: of one seed it knows only what other rows would "
-        "do, of two or three it takes others to differ less than they may, so that where seeds decide an interval is "
-        "too narrow, and of another predecessor it knows nothing. From "
+        "both have; its interval joins a paired bootstrap over the rows with Student's t over the seeds (Welch and "
+        "Satterthwaite). Of one seed it knows only what other rows would do, of two where these decide it holds in 88 "
+        "% instead of 95, and of another predecessor it knows nothing. From "
         f"[`results/{path.name}`](results/{path.name}), made by `python "
         f"benchmarks/accuracy_table.py benchmarks/results/{path.name}l` from what `python benchmarks/accuracy.py` made."
     )
@@ -68,9 +68,9 @@ def kept() -> str:
             lines.append(_kept_row(f"**mean of {len(tasks)} {group} tasks**", "", "", whole))
     return "\n".join(lines) + (
         "\n\nMiniLM, 6 layers to 3, all arms of a task in as many steps; (runs, each of another seed). The lead is in "
-        "points of the task's metric, on the seeds that both have, by a paired bootstrap over rows and seeds; of so "
-        "few seeds, it takes others to differ less than they may. From the held-out tasks on, runs are of a machine "
-        "without bf16. From "
+        "points of the task's metric, on the seeds that both have, with an interval of what other rows (a paired "
+        "bootstrap) and other seeds (Student's t) would do; of one seed, rows alone. From the held-out tasks on, runs "
+        "are of a machine without bf16. From "
         "[`benchmarks/results/accuracy.json`](benchmarks/results/accuracy.json) and "
         "[`accuracy_fp32.json`](benchmarks/results/accuracy_fp32.json), made by "
         "[these commands](benchmarks/README.md#what-compressing-keeps); all arms, rates and loyalties stand there."
