@@ -13,7 +13,9 @@ import pytest
 
 from tests.artifacts import CORPUS, PARENT, make, names, occupy, refuse, snapshot
 from theseus_deploy.artifact import MANIFEST, Artifact, claim, locked, scratch
+from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.errors import ArtifactError
 
 ROOT = Path(__file__).parents[1]
 KILLED = """
@@ -104,6 +106,20 @@ def test_a_draft_that_is_swept_before_it_has_its_lock_is_made_again(
         assert place.is_dir()
         assert place != swept[0]
     assert names(tmp_path) == []
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    said = (
+        r"no temporary file can be written \(No such file or directory\); free space, or name another folder in TMPDIR"
+    )
+    with pytest.raises(ArtifactError, match=said), scratch():
+        pass
+    with pytest.raises(ArtifactError, match=said):
+        Worker("x", threads=1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(FileNotFoundError), scratch():
+        (tmp_path / "nothing").read_text()  # what goes wrong within is told by whoever does it
 
 
 def test_a_crash_in_the_middle_of_a_replacement_loses_nothing(tmp_path: Path) -> None:

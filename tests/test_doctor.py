@@ -1,5 +1,6 @@
 """The doctor names what it checked, and for what is wrong the remedy."""
 
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import requires
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_this_machine_is_well() -> None:
     required = [Requirement(line) for line in requires("theseus-deploy") or []]
     assert found.keys() == {
         *(requirement.name for requirement in required if requirement.marker is None),
-        *("CPU", "cores", "int8", "bf16", "AMX", "GPU", "Hub"),
+        *("libraries", "CPU", "cores", "int8", "bf16", "AMX", "GPU", "Hub"),
         *(" + ".join(pair.packages) for pair in KNOWN_BAD),
         *(f"extra {extra}" for extra in EXTRAS),
     }
@@ -93,6 +94,15 @@ def test_a_package_that_is_missing_or_old_is_reported_with_the_remedy(
     assert old.detail == "1.9 (wanted >=2); install it: pip install 'too-old>=2'"
     assert found["just-right"].ok
     assert "another-extra" not in found
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_a_library_that_cannot_be_imported_is_no_good_machine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    libraries = examine()["libraries"]
+    assert not libraries.ok
+    assert libraries.detail.startswith(f"{name} cannot be imported (")
+    assert f"install it again: pip install --force-reinstall --no-deps {name}==" in libraries.detail
 
 
 def test_the_tested_releases_are_those_of_the_constraints() -> None:

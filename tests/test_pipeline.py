@@ -1,6 +1,7 @@
 """A whole recipe on a tiny model: every stage, what is skipped and done again; and a benchmark with a reference."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -9,11 +10,12 @@ import pytest
 
 from tests.benchmark.requests import asked
 from tests.cli.conftest import Ran, theseus  # noqa: F401 - a fixture
+from tests.conftest import largest_file
 from tests.watcher import Watcher
 from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig, Quantize
-from theseus_deploy.errors import ConfigError, DataError, TheseusError
+from theseus_deploy.errors import ArtifactError, ConfigError, DataError, TheseusError
 from theseus_deploy.machine import this_machine
 from theseus_deploy.pipeline import Export, Recipe, benchmark_with_reference, run
 from theseus_deploy.verify import verify
@@ -147,7 +149,9 @@ def test_what_no_benchmark_can_be_made_of_is_said_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", ["model: 2001-99-99", "[" * 5000], ids=["date", "brackets"])
+@pytest.mark.parametrize(
+    "content", ["model: 2001-99-99", "[" * 5000, "data: !!map [1]"], ids=["date", "brackets", "tag"]
+)
 def test_what_yaml_chokes_on_is_one_line(content: str) -> None:
     with pytest.raises(ConfigError, match=r"^recipe is no YAML \(.*\); correct it$"):
         Recipe.parse(content, "recipe")
@@ -266,6 +270,19 @@ def test_a_reference_is_measured_and_not_judged(tiny_bert: Path, successor_bundl
         assert 0.9 < one.loyalty.probability < 1 - 1e-6  # near the baseline, and not it
     assert any(line.startswith(f"Exporting {tiny_bert} to fp32 ONNX") for line in watcher.told)
     assert report.request == wanted.identity()
+
+
+def test_a_reference_that_finds_no_room_is_not_blamed_on_a_flag_of_another_command(
+    tiny_bert: Path, int8_bundle: Path, corpus: Path
+) -> None:
+    wanted = asked([str(int8_bundle)], tiny_bert, corpus, BenchmarkConfig(threads=1))
+    with largest_file(100), pytest.raises(ArtifactError) as stopped:
+        benchmark_with_reference(wanted)
+    assert str(stopped.value).startswith(f"{tiny_bert} cannot be exported to {tempfile.gettempdir()}")
+    assert str(stopped.value).endswith(
+        "(File too large); free space, name another folder in TMPDIR, or leave the exported baseline out with "
+        "--no-reference"
+    )
 
 
 @pytest.mark.parametrize(

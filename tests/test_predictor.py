@@ -301,3 +301,7 @@ def test_an_answer_that_is_no_finite_number_is_an_error_and_no_answer(fp32_bundl
     assert len(predictor.predict(["good film", "bad"])) == 2
     with pytest.raises(ModelError, match="input 2 is answered with a logit that is no finite number; export the"):
         predictor.predict(["good film", "good " * 20, "bad"])
+    with pytest.raises(ModelError, match="input 514 is answered with"):
+        predictor.predict(["good film", "good " * 20, "bad"], first=513)
+    with pytest.raises(DataError, match="input 514 is no text of whole Unicode"):
+        predictor.predict(["good film", "\ud800"], first=513)

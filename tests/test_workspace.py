@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.artifacts import CORPUS, PARENT, make
-from theseus_deploy.artifact import Artifact
+from theseus_deploy.artifact import Artifact, locked
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.errors import ArtifactError, TrainingError
 from theseus_deploy.progress import Silent
@@ -164,6 +164,18 @@ def test_only_the_training_of_what_is_there_is_removed_beside_it(tmp_path: Path,
     assert kept is not None
     assert kept.path == made.path
     assert left.exists() == (lr != FinetuneConfig.lr)
+
+
+def test_a_training_that_goes_on_beside_an_outcome_is_left_alone(tmp_path: Path) -> None:
+    made, asked = make(tmp_path / "out"), Artifact.request("finetune", FinetuneConfig(), PARENT, CORPUS)
+    left = tmp_path / "out.partial"
+    left.mkdir()
+    (left / REQUEST).write_text(json.dumps(asked))
+    with locked(left):  # as another process does that is to replace it
+        assert Workspace.finished(made.path, asked, overwrite=False, reuse=True)
+    assert left.exists()
+    assert Workspace.finished(made.path, asked, overwrite=False, reuse=True)
+    assert not left.exists()
 
 
 def test_what_is_not_ours_beside_an_outcome_is_left_alone(tmp_path: Path) -> None:

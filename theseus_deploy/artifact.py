@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -238,8 +238,25 @@ def _is_beside(error: OSError, out: Path) -> bool:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Give a folder for what nobody keeps, gone afterwards; those of processes that were killed go first."""
-    with _draft_beside(Path(tempfile.gettempdir()) / "theseus") as folder:
+    with ExitStack() as until_done:
+        with temporary():
+            folder = until_done.enter_context(_draft_beside(Path(tempfile.gettempdir()) / "theseus"))
         yield folder
+
+
+@contextmanager
+def temporary() -> Iterator[None]:
+    """Turn what keeps a temporary file or folder from being made into one line.
+
+    Raises:
+        ArtifactError: its disk is full or read-only, or there is no place for it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(
+            f"no temporary file can be written ({error.strerror}); free space, or name another folder in TMPDIR"
+        ) from error
 
 
 @contextmanager

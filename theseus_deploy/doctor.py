@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
@@ -27,6 +28,7 @@ TESTED = {
     "torch": "2.13",
     "transformers": "5.23",
 }
+NATIVE = ("torch", "onnxruntime")  # which have libraries of the system's below them
 HUB_MODEL = "google-bert/bert-base-uncased"  # what is asked for, to see whether the Hub answers
 HUB_SECONDS = 3.0
 
@@ -63,7 +65,7 @@ KNOWN_BAD = (
 
 def diagnose() -> list[Check]:
     """Check versions, CPU, quota, known-bad pairs, extras and the Hub; every failed check names its remedy."""
-    return [*_versions(), *_machine(), *_known_bad(), *_extras(), _hub()]
+    return [*_versions(), _loaded(), *_machine(), *_known_bad(), *_extras(), _hub()]
 
 
 def _versions() -> list[Check]:
@@ -78,6 +80,17 @@ def _versions() -> list[Check]:
         wanted = f"wanted {requirement.specifier}{_untested(requirement.name, found)}"
         checks.append(Check(requirement.name, ok, f"{found or 'missing'} ({wanted}){remedy}"))
     return checks
+
+
+def _loaded() -> Check:
+    """Import what has libraries of its own, which a version says nothing of."""
+    for name in NATIVE:
+        try:
+            import_module(name)
+        except (ImportError, OSError) as error:
+            remedy = f"install it again: pip install --force-reinstall --no-deps {name}=={_version(name) or '...'}"
+            return Check("libraries", False, f"{name} cannot be imported ({brief(error)}); {remedy}")
+    return Check("libraries", True, f"{', '.join(NATIVE)} can be imported")
 
 
 def _untested(package: str, found: str | None) -> str:
@@ -146,7 +159,7 @@ def _gpu() -> str:
     try:
         import torch
     except (ImportError, OSError) as error:  # it is missing, or a library that it links to is
-        return f"unknown: torch cannot be imported ({brief(error)})"
+        return f"unknown, since torch cannot be imported ({brief(error)})"
     return (
         torch.cuda.get_device_name(0)
         if torch.cuda.is_available()

@@ -18,6 +18,11 @@ MANIFEST = "theseus.json"
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"  # of a bundle
 OUTPUT = "logits"  # of a graph
 SCHEMA = 1
+KNOWN = {
+    "kind": ("checkpoint", "bundle"),
+    "stage": ("finetune", "compress", "export"),
+    "precision": ("fp32", "fp16", "int8-dynamic", "int8-static"),
+}
 KINDS_OF = {"kind": str, "stage": str, "precision": str, "parameters": int, "layers": int, "path": str, "sha256": str}
 Files = Mapping[str, Mapping[str, Any]]
 
@@ -97,6 +102,10 @@ class Manifest:
         for name, value in {**data, **({} if parent is None else vars(parent))}.items():
             if not isinstance(value, KINDS_OF.get(name, object)):
                 raise ValueError(f"{name} is {str(value)[:60]}")
+            if name in KNOWN and value not in KNOWN[name]:
+                raise ValueError(f"{name} is {str(value)[:60]}, and can be {', '.join(KNOWN[name])}")
+        if not _is_map(data["module_map"]):
+            raise ValueError(f"module_map is {str(data['module_map'])[:60]}")
         return cls(
             kind=data["kind"],
             stage=data["stage"],
@@ -114,6 +123,15 @@ class Manifest:
         )
 
 
+def _is_map(modules: object) -> bool:
+    """Tell whether this is what a manifest says of modules: lists of layers, or nothing."""
+    if modules is None:
+        return True
+    return isinstance(modules, list) and all(
+        isinstance(layers, list) and all(type(layer) is int for layer in layers) for layers in modules
+    )
+
+
 def read_manifest(folder: Path) -> tuple[Manifest, Files]:
     """Return a folder's manifest, and the hash and size of every file that it names.
 
@@ -127,6 +145,8 @@ def read_manifest(folder: Path) -> tuple[Manifest, Files]:
                 f"{folder} has schema {data['schema']}; this version reads {SCHEMA}: upgrade theseus-deploy"
             )
         files = {name: {"sha256": facts["sha256"], "bytes": facts["bytes"]} for name, facts in data["files"].items()}
+        if odd := next((name for name, facts in files.items() if type(facts["bytes"]) is not int), None):
+            raise ValueError(f"the bytes of {odd} are {str(files[odd]['bytes'])[:60]}")
         return Manifest.from_json(data), files
     except ArtifactError:
         raise

@@ -143,7 +143,8 @@ def _loader() -> type:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            keys = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
             if twice := next((key for place, key in enumerate(keys) if key in keys[:place]), None):
                 raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is there twice", node.start_mark)
             return super().construct_mapping(node, deep)
@@ -306,6 +307,13 @@ def benchmark_with_reference(asked: "BenchmarkRequest", progress: Progress = SIL
             export_checkpoint(baseline, folder, wanted, progress=progress)
         except ExportError as error:
             raise ExportError(f"{error}; or leave the exported baseline out with --no-reference") from error
+        except ArtifactError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise ArtifactError(
+                f"{baseline} cannot be exported to {place} ({error.__cause__.strerror}); free space, name another "
+                "folder in TMPDIR, or leave the exported baseline out with --no-reference"
+            ) from error
         return replace(asked, references=[str(folder)]).run(progress)
 
 

@@ -87,8 +87,10 @@ class Predictor:
         self.inputs = tuple(node.name for node in self._session.get_inputs())
         self._check(folder / GRAPH)
 
-    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
+    def predict(self, texts: Sequence[Text], batch_size: int = 32, first: int = 1) -> list[dict[str, Any]]:
         """Return one answer an input, in order; its keys are those of its kind of task.
+
+        `first` is the number that an error gives the first of these texts, where they are some of more.
 
         - single-label: `label`, its `score`, and the `scores` of all labels, which add up to 1;
         - multi-label: the `labels` whose score is above 0.5, and the `scores` of all, each on its own;
@@ -102,11 +104,10 @@ class Predictor:
             DataError: an input is none that the model was trained on.
             ModelError: a logit is no finite number.
         """
-        questions = self._read(texts)
+        questions = self._read(texts, first)
         logits = self._ask(questions, batch_size)
-        if (
-            broken := next((row for row, items in enumerate(logits, 1) if not np.isfinite(items).all()), None)
-        ) is not None:
+        broken = next((row for row, items in enumerate(logits, first) if not np.isfinite(items).all()), None)
+        if broken is not None:
             raise ModelError(
                 f"input {broken} is answered with a logit that is no finite number; export the checkpoint without "
                 "--quantize, or train it again"
@@ -159,13 +160,13 @@ class Predictor:
         logits = self.run(self._pad(questions))
         return [question.items(row) for question, row in zip(questions, logits, strict=True)]
 
-    def _read(self, texts: Sequence[Text]) -> list[Question]:
+    def _read(self, texts: Sequence[Text], first: int = 1) -> list[Question]:
         if isinstance(texts, str):
             raise DataError("one text was given, and a list of them is taken; put it in brackets: [text]")
         if texts is None or isinstance(texts, bytes | Mapping | Set):
             raise DataError(f"a {type(texts).__name__} was given; give a list of texts in order")
         texts = list(texts)
-        for row, text in enumerate(texts, start=1):
+        for row, text in enumerate(texts, first):
             if not isinstance(text, str) and isinstance(
                 text, Mapping | Set
             ):  # whose keys, or whose disorder, would be answered
@@ -173,7 +174,7 @@ class Predictor:
         try:
             return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)
         except (TypeError, UnicodeEncodeError) as error:  # all that tokenizers says of what is no text
-            wrong = next((row for row, text in enumerate(texts, start=1) if not _is_text(text)), None)
+            wrong = next((row for row, text in enumerate(texts, first) if not _is_text(text)), None)
             if wrong is None:
                 raise
             raise DataError(f"input {wrong} is no text of whole Unicode characters; correct it") from error

@@ -100,7 +100,9 @@ class Workspace:
         if kept is None:
             claim(out, overwrite or reuse)
         elif closing and _before(_beside(out)) in (None, json.loads(json.dumps(request))):
-            cls(_beside(out)).close()
+            with locked(_beside(out)) as held:
+                if held is not False:  # else somebody closes it, or trains there to replace `out`
+                    cls(_beside(out)).close()
         return kept
 
     @classmethod

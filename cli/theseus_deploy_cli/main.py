@@ -20,7 +20,11 @@ AGAIN_SECONDS = 0.1
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what our output is written to
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)  # of a path that was asked for
 PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
-RESUMED = {"demo", "finetune", "compress", "run"}  # where an interrupted run goes on
+RESUMED = "what was finished is kept: repeat the command to go on from there"
+KEPT: dict[str | None, str] = {  # of an interrupted command
+    **dict.fromkeys(("demo", "finetune", "compress", "run"), RESUMED),
+    "predict": "the answers that were written are whole",
+}
 
 app = typer.Typer(
     name="theseus",
@@ -87,7 +91,8 @@ def run() -> None:
     except typer.Abort:
         sys.exit(_fail("interrupted", 130))
     except typer.TyperException as error:
-        sys.exit(_fail(f"{error.format_message().rstrip('.')}; see `{_help()}`", 2))
+        message = error.format_message().rstrip(".")
+        sys.exit(_fail(f"{message}; see `{_help()}`", 2) if message else 2)  # 2 alone: the help was all that was asked
     sys.exit(_interrupted() if code == 130 else code or 0)
 
 
@@ -140,12 +145,11 @@ def _help() -> str:
 
 
 def _command() -> str | None:
-    return next((word for word in sys.argv[1:] if word in COMMANDS), None)
+    return next((word for word in sys.argv[1:2] if word in COMMANDS), None)
 
 
 def _interrupted() -> int:
-    resumed = "what was finished is kept: repeat the command to go on from there"
-    return _fail(f"interrupted; {resumed if _command() in RESUMED else 'nothing was written'}", 130)
+    return _fail(f"interrupted; {KEPT.get(_command(), 'nothing was written')}", 130)
 
 
 def _fail(message: str, code: int) -> int:

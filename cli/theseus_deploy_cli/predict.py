@@ -60,7 +60,7 @@ def command(
         )
     predictor = Predictor(bundle, threads)
     inputs = (_input(line, predictor.task, number) for number, line in enumerate(_lines(texts or [], file), start=1))
-    answers = (answer for chunk in _chunks(inputs) for answer in predictor.predict(chunk))
+    answers = (answer for first, chunk in _chunks(inputs) for answer in predictor.predict(chunk, first=first))
     if json:
         console.print_json(list(answers))
     else:
@@ -78,11 +78,12 @@ def _input(line: str, task: Task, number: int) -> Input:
     return texts
 
 
-def _chunks(inputs: Iterable[Input]) -> Iterator[list[Input]]:
-    """Yield the inputs, some hundred at a time, so that a long file streams."""
-    inputs = iter(inputs)
+def _chunks(inputs: Iterable[Input]) -> Iterator[tuple[int, list[Input]]]:
+    """Yield the inputs, some hundred at a time, so that a long file streams; before them the number of the first."""
+    inputs, first = iter(inputs), 1
     while chunk := list(islice(inputs, CHUNK)):
-        yield chunk
+        yield first, chunk
+        first += len(chunk)
 
 
 def _lines(texts: list[str], file: Path | None) -> Iterator[str]:

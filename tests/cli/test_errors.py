@@ -330,6 +330,17 @@ def test_an_unreadable_recipe_names_the_key(theseus: Theseus, place: Path, recip
     refused(theseus("run", "bad.yaml"), place, "bad.yaml", *expected)
 
 
+def test_nothing_asked_is_the_help_and_no_error_beside_it(theseus: Theseus) -> None:
+    ran = theseus()
+    assert (ran.code, ran.err) == (2, "")
+    assert "Usage: theseus" in ran.out
+
+
+def test_an_unknown_command_is_sent_to_the_help_of_all(theseus: Theseus) -> None:
+    ran = theseus("bogus", "demo")
+    assert (ran.code, ran.err) == (2, "theseus: No such command 'bogus'; see `theseus --help`\n")
+
+
 def test_with_json_an_error_leaves_stdout_empty(theseus: Theseus, place: Path) -> None:
     ran = theseus("compress", "./nothing", "--data", "../data", "--out", "out", "--json")
     refused(ran, place, "./nothing does not exist")
@@ -342,6 +353,7 @@ def test_with_json_an_error_leaves_stdout_empty(theseus: Theseus, place: Path) -
     [
         (["compress", "demo:minilm", "--out", "benchmark"], "kept: repeat the command to go on from there"),
         (["benchmark", "run", "--baseline", "compress"], "nothing was written"),
+        (["predict", "bundle", "--file", "-"], "the answers that were written are whole"),
     ],
 )
 def test_an_interruption_says_what_is_kept(

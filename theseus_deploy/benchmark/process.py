@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from theseus_deploy import errors
+from theseus_deploy.artifact import temporary
 from theseus_deploy.errors import ModelError, TheseusError
 
 # Every library that keeps a thread pool of its own, told before it is imported.
@@ -25,7 +26,8 @@ class Worker:
 
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        with temporary():
+            self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment(threads)
