@@ -41,8 +41,8 @@ def accuracy(path: Path = BF16) -> str:
         "learning rate of each arm is the best, on the validation rows, of those in brackets that ran on the most "
         "seeds; these rows have no part in the test. The lead is the difference of mean test scores on the seeds that "
         "both have; its interval joins a paired bootstrap over the rows with Student's t over the seeds (Welch and "
-        "Satterthwaite). Of one seed it knows only what other rows would do, of two where these decide it holds in 88 "
-        "% instead of 95, and of another predecessor it knows nothing. From "
+        "Satterthwaite). Of one seed it knows only what other rows would do, of two it may hold in 87 % "
+        "instead of 95, and of another predecessor it knows nothing. From "
         f"[`results/{path.name}`](results/{path.name}), made by `python "
         f"benchmarks/accuracy_table.py benchmarks/results/{path.name}l` from what `python benchmarks/accuracy.py` made."
     )

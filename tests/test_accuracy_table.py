@@ -136,14 +136,14 @@ def test_rows_are_resampled_together() -> None:
     assert -2 / ROWS <= low <= 1 / ROWS <= high <= 4 / ROWS
 
 
-@pytest.mark.parametrize(("seeds", "least"), [(2, 0.86), (3, 0.92), (5, 0.93)])
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.84), (3, 0.89), (5, 0.91)])
 def test_the_interval_of_few_seeds_covers_the_truth(seeds: int, least: float) -> None:
     """A bootstrap over seeds would cover it in 50 % of the trials of two, and in 75 % of those of three."""
-    held, trials, rows_alone = 0, 2_000, 0.01
+    held, trials, rows_alone, draw = 0, 1_000, 0.03, np.random.default_rng(0)
     for _ in range(trials):
-        differences = DRAW.normal(size=seeds)
+        differences = draw.normal(size=seeds)
         parts = ((differences.var(ddof=1) / seeds, seeds - 1.0), (rows_alone, 399.0))
-        low, high = Lead(differences.mean() + DRAW.normal() * rows_alone**0.5, parts).estimate.interval
+        low, high = Lead(differences.mean() + draw.normal() * rows_alone**0.5, parts).estimate.interval
         held += low <= 0 <= high
     assert least < held / trials < 0.97
 

@@ -303,5 +303,7 @@ def test_an_answer_that_is_no_finite_number_is_an_error_and_no_answer(fp32_bundl
         predictor.predict(["good film", "good " * 20, "bad"])
     with pytest.raises(ModelError, match="input 514 is answered with"):
         predictor.predict(["good film", "good " * 20, "bad"], first=513)
+    with pytest.raises(DataError, match="input 514 has 2 texts, and the model takes 1"):
+        predictor.predict(["good film", ("good", "film")], first=513)
     with pytest.raises(DataError, match="input 514 is no text of whole Unicode"):
         predictor.predict(["good film", "\ud800"], first=513)

@@ -270,7 +270,7 @@ def test_lists_of_labels_are_many_labels(tmp_path: Path, kind: str) -> None:
     [
         ({"tokens": "the film", "ner_tags": ["O", "O"]}, "row 3: 'the film' in 'tokens' is no list, and row 1 has"),
         ({"tokens": ["the"], "ner_tags": "O"}, "row 3: 'O' in 'ner_tags' is no list, and row 1 has one"),
-        ({"tokens": "[the", "ner_tags": ["O", "O"]}, "take all cells as they stand with --task multi-label"),
+        ({"tokens": "[the", "ner_tags": ["O", "O"]}, "take every text as it stands with --task multi-label"),
     ],
 )
 def test_one_cell_that_is_no_list_does_not_change_what_the_others_are(
@@ -286,10 +286,30 @@ def test_one_name_among_lists_of_labels_is_refused_unless_cells_are_names(tmp_pa
     assert open_data(path, kind="single-label").splits["train"].labels == ["[]", '["law", "art"]', "law"]
 
 
-@pytest.mark.parametrize("rows", [([0.25, 0.75], [0.5, 0.5]), ([1, 0, 1], [0, 1, 0], [0, 0.5, 0]), ([1, 0, 2, 0],)])
-def test_shares_of_labels_are_no_names(tmp_path: Path, rows: tuple[list[float], ...]) -> None:
-    path = jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in rows))
-    assert "says of every label that it applies, 1, or does not, 0, and shares are not learned" in refuse(path)
+@pytest.mark.parametrize("kind", ["multi-label", "tokens"])
+def test_one_cell_that_is_no_list_is_named_to_who_says_the_task(tmp_path: Path, kind: str) -> None:
+    rows = [{"tokens": ["a", "b"], "labels": ["law", "art"]}, {"tokens": ["c", "d"], "labels": "law"}]
+    path = jsonl(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(DataError, match=r"row 2: 'law' in 'labels' is no list, and row 1 has one; correct it$"):
+        open_data(path, kind=kind)
+
+
+@pytest.mark.parametrize("text", ["[...]", "[12]", "[None]"])
+def test_a_text_in_brackets_beside_lists_of_labels_is_a_text(tmp_path: Path, text: str) -> None:
+    rows = [{"text": "nice film", "labels": ["law", "art"]}, {"text": text, "labels": ["law"]}]
+    assert open_data(jsonl(tmp_path / "a.jsonl", *rows)).splits["train"].texts == [("nice film",), (text,)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (([0.25, 0.75], [0.5, 0.5]), "a list of labels holds 0.25, and shares of labels are not learned; round them"),
+        (([1, 0, 1], [0, 1, 0], [0, 0.5, 0]), "a list of labels holds 0.5"),
+        (([1, 0, 2, 0],), "a list of labels is [1, 0, 2, 0]; give 0 or 1 for every label, or the numbers of those"),
+    ],
+)
+def test_shares_of_labels_are_no_names(tmp_path: Path, rows: tuple[list[float], ...], said: str) -> None:
+    assert said in refuse(jsonl(tmp_path / "a.jsonl", *({"text": "a", "labels": row} for row in rows)))
 
 
 @pytest.mark.parametrize("hole", [None, "", "NaN"])

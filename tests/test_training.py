@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import TrainerCallback
 
 from tests.conftest import make_bert
@@ -25,7 +27,7 @@ from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.progress import SILENT
 from theseus_deploy.trainer import StageTrainer
-from theseus_deploy.training import Length, train
+from theseus_deploy.training import Length, _without_autocast, train
 from theseus_deploy.workspace import Workspace
 
 
@@ -61,6 +63,21 @@ def test_the_learning_rate_falls_to_0_from_where_it_was_asked_to(
     assert factor(21) == pytest.approx(min(1.0, 3 / max(1, 24 - decay_from)))
     assert trainer.optimizer is not None
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_what_accelerate_puts_around_a_forward_comes_off_and_what_was_there_before_stays() -> None:
+    for patched in (False, True):
+        model = make_bert()
+        if patched:
+            model.forward = partial(model.forward)
+        before, own = model.forward, "forward" in vars(model)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        assert model.forward != before
+        _without_autocast(model)
+        assert model.forward == before
+        assert ("forward" in vars(model)) == own
 
 
 @pytest.mark.parametrize("crash_after", [None, 11])

@@ -12,7 +12,7 @@ from functools import cached_property
 from theseus_deploy.errors import DataError
 from theseus_deploy.labels import Label, are_fractions, are_numbers, divided, in_order
 from theseus_deploy.progress import Progress
-from theseus_deploy.splits import DRAW_SEED, NO, YES, Split, find_columns, read_split
+from theseus_deploy.splits import DRAW_SEED, NO, SHOWN, YES, Split, find_columns, read_split
 from theseus_deploy.tables.read import read_tables
 from theseus_deploy.tasks import Task
 
@@ -250,13 +250,17 @@ def _width(splits: Collection[Split]) -> int:
 
 def _refuse_shares(lists: list[Label], items: Collection[str]) -> None:
     """Refuse lists that are no names: numbers of which one is a fraction, or a row has one twice."""
-    fraction = next((item for item in in_order(items) if not WHOLE.fullmatch(item)), None)
-    twice = any(len(set(row)) < len(row) for row in lists if not isinstance(row, str))
-    if are_numbers(items) and (fraction or twice):
-        odd = fraction or next(item for item in in_order(items) if item not in (*YES, *NO))
+    if not are_numbers(items):
+        return
+    if fraction := next((item for item in in_order(items) if not WHOLE.fullmatch(item)), None):
         raise DataError(
-            f"a list of labels holds {odd}; a list of numbers says of every label that it applies, 1, or does not, 0, "
-            "and shares are not learned: round them"
+            f"a list of labels holds {fraction}, and shares of labels are not learned; round them to 0 or 1 for every "
+            "label, or list names that are no numbers"
+        )
+    if twice := next((row for row in lists if not isinstance(row, str) and len(set(row)) < len(row)), None):
+        raise DataError(
+            f"a list of labels is [{', '.join(twice)[:SHOWN]}]; give 0 or 1 for every label, or the numbers of those "
+            "that apply, each once"
         )
 
 

@@ -65,7 +65,7 @@ KNOWN_BAD = (
 
 def diagnose() -> list[Check]:
     """Check versions, CPU, quota, known-bad pairs, extras and the Hub; every failed check names its remedy."""
-    return [*_versions(), _loaded(), *_machine(), *_known_bad(), *_extras(), _hub()]
+    return [*_versions(), *_machine(), *_known_bad(), *_extras(), _hub()]
 
 
 def _versions() -> list[Check]:
@@ -77,20 +77,23 @@ def _versions() -> list[Check]:
         found = _version(requirement.name)
         ok = found is not None and requirement.specifier.contains(found, prereleases=True)
         remedy = "" if ok else f"; install it: pip install '{requirement.name}{requirement.specifier}'"
+        trouble = _trouble(requirement.name) if ok else ""
         wanted = f"wanted {requirement.specifier}{_untested(requirement.name, found)}"
-        checks.append(Check(requirement.name, ok, f"{found or 'missing'} ({wanted}){remedy}"))
+        checks.append(
+            Check(requirement.name, ok and not trouble, f"{found or 'missing'} ({wanted}){trouble or remedy}")
+        )
     return checks
 
 
-def _loaded() -> Check:
-    """Import what has libraries of its own, which a version says nothing of."""
-    for name in NATIVE:
-        try:
-            import_module(name)
-        except (ImportError, OSError) as error:
-            remedy = f"install it again: pip install --force-reinstall --no-deps {name}=={_version(name) or '...'}"
-            return Check("libraries", False, f"{name} cannot be imported ({brief(error)}); {remedy}")
-    return Check("libraries", True, f"{', '.join(NATIVE)} can be imported")
+def _trouble(package: str) -> str:
+    """Say why a package with libraries of its own cannot be imported, of which its version says nothing."""
+    if package not in NATIVE:
+        return ""
+    try:
+        import_module(package)
+    except (ImportError, OSError) as error:
+        return f" cannot be imported ({brief(error)}); install the library that it lacks, or {package} again"
+    return ""
 
 
 def _untested(package: str, found: str | None) -> str:

@@ -172,17 +172,17 @@ class Predictor:
             ):  # whose keys, or whose disorder, would be answered
                 raise DataError(f"input {row} is a {type(text).__name__}; give a text, or a list of texts in order")
         try:
-            return self._read_words(texts) if self.task.tags_words else self._read_texts(texts)
+            return self._read_words(texts) if self.task.tags_words else self._read_texts(texts, first)
         except (TypeError, UnicodeEncodeError) as error:  # all that tokenizers says of what is no text
             wrong = next((row for row, text in enumerate(texts, first) if not _is_text(text)), None)
             if wrong is None:
                 raise
             raise DataError(f"input {wrong} is no text of whole Unicode characters; correct it") from error
 
-    def _read_texts(self, texts: Sequence[Text]) -> list[Question]:
+    def _read_texts(self, texts: Sequence[Text], first: int) -> list[Question]:
         inputs = [(text,) if isinstance(text, str | bytes) else tuple(text) for text in texts]
         columns = (len(self.task.text),) if self.task.text else (1, 2)
-        for row, text in enumerate(inputs, start=1):
+        for row, text in enumerate(inputs, first):
             if len(text) not in columns:
                 taken = " or ".join(map(str, columns))
                 raise DataError(f"input {row} has {len(text)} texts, and the model takes {taken}; correct it")

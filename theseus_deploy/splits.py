@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import UnionType
 from typing import Any
 
 from theseus_deploy.errors import DataError
@@ -157,11 +158,13 @@ def read_split(ref: str, name: str, table: Table, text: tuple[str, ...], columns
     lists = [_lists(where, column, table[column]) for column in text]
     words = [row or () for row in lists[0]] if len(text) == 1 and lists[0] else None
     if kind == "tokens" and words is None:
+        _check_mixed(where, text[0], table[text[0]], str)
         raise DataError(f"{where}: {text[0]!r} holds no lists of words, and the model tags words; name it with --text")
     labels = _flagged(where, table, columns) if len(columns) > 1 else _labels(where, table[label], label, kind)
     tagged = kind == "auto" and len(columns) == 1 and not isinstance(labels[0], str)
     if tagged and words is None and len(text) == 1:
-        _check_mixed(where, text[0], table[text[0]], "multi-label")
+        remedy = ", or take every text as it stands with --task multi-label"
+        _check_mixed(where, text[0], table[text[0]], str, remedy if kind == "auto" else "")
     if words and (kind == "tokens" or tagged):
         _check_tags(where, words, labels, text[0], label)
         return Split(name, words, labels, words=True)
@@ -189,8 +192,9 @@ def _check_tags(where: str, words: list[tuple[str, ...]], labels: list[Label], t
 
 def _labels(where: str, values: list[str], label: str, kind: str) -> list[Label]:
     lists = _lists(where, label, values)
-    if lists is None and kind == "auto":
-        _check_mixed(where, label, values, "single-label")
+    if lists is None and kind in ("auto", "multi-label", "tokens"):
+        remedy = ", or take every label as it stands with --task single-label" if kind == "auto" else ""
+        _check_mixed(where, label, values, str | int | float, remedy)
     found: Sequence[Label | None] = lists or [value.strip() for value in values]
     labels: list[Label] = []
     for row, (value, cell) in enumerate(zip(found, values, strict=True), start=1):
@@ -237,19 +241,20 @@ def _lists(where: str, column: str, values: list[str]) -> list[tuple[str, ...] |
     return lists if not holes and any(found is not None for found in lists) else None
 
 
-def _check_mixed(where: str, column: str, values: list[str], kind: str) -> None:
-    """Refuse a column in which some cells hold lists and others do not, unless it was said what they are."""
+def _check_mixed(where: str, column: str, values: list[str], items: type | UnionType, remedy: str = "") -> None:
+    """Refuse a column in which some cells hold lists of `items`, and others no list."""
     lists = [_list(value) for value in values]
-    full = next((row for row, found in enumerate(lists, 1) if found), None)
-    odd = [
-        row for row, (value, found) in enumerate(zip(values, lists, strict=True), 1)
-        if found is None and value.strip().casefold() not in NO_LABEL
-    ]  # fmt: skip
-    if full and odd:
-        raise DataError(
-            f"{where}, row {odd[0]}: {values[odd[0] - 1][:SHOWN]!r} in {column!r} is no list, and row {full} has one; "
-            f"correct it, or take all cells as they stand with --task {kind}"
-        )
+    full = next(
+        (row for row, found in enumerate(lists, 1) if found and all(isinstance(one, items) for one in found)), 0
+    )
+    if not full:
+        return
+    for row, (value, found) in enumerate(zip(values, lists, strict=True), 1):
+        if found is None and value[:SHOWN].strip().casefold() not in NO_LABEL:
+            raise DataError(
+                f"{where}, row {row}: {value[:SHOWN]!r} in {column!r} is no list, and row {full} has one; "
+                f"correct it{remedy}"
+            )
 
 
 def _list(value: str) -> tuple[Any, ...] | None:

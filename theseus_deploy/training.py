@@ -290,8 +290,10 @@ def _without_autocast(model: PreTrainedModel) -> None:
 
     accelerate's `unwrap_model` takes off what transformers has put there as well.
     """
-    if vars(model).pop("_original_forward", None):
+    if original := vars(model).pop("_original_forward", None):
         del model.forward
+        if model.forward != original:  # somebody else had put one around it before
+            model.forward = original
 
 
 def _write_log(trainer: StageTrainer, workspace: Workspace) -> None:

@@ -81,9 +81,9 @@ def test_a_model_of_the_hub_is_named_as_the_base_and_a_folder_that_looks_like_on
 
 def test_names_stay_within_their_cell_and_their_line(fp32_bundle: Path) -> None:
     manifest = Artifact.open(fp32_bundle).manifest
-    task = replace(manifest.task, labels=("a`b", "c\nd"))
+    task = replace(manifest.task, labels=("a`b", "c\nd", "S|NEG"))
     text = model_card(replace(manifest, task=task, parent=Parent("runs/we|ird", "0" * 64)), None)
-    assert "Labels: `a'b`, `c d`." in text.splitlines()
+    assert "Labels: `a'b`, `c d`, `S|NEG`." in text.splitlines()
     assert r"| export (fp32) | we\|ird | 000000000000 | 4 |" in text.splitlines()
 
 

@@ -29,7 +29,7 @@ def model_card(manifest: Manifest, checkpoint: Manifest | None) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters["inline"] = _inline
+    environment.filters |= {"inline": _inline, "cell": _cell}
     template = environment.from_string(files(__package__).joinpath("card.md.j2").read_text("utf-8"))
     parents = [manifest.parent, checkpoint.parent if checkpoint else None]
     hub_id = next((parent.path for parent in parents if parent and _is_hub_id(parent.path)), None)
@@ -92,8 +92,13 @@ def _is_hub_id(path: str) -> bool:
 
 
 def _inline(name: str) -> str:
-    """Write a name so that it stays within a line, a cell and a pair of backticks."""
-    return " ".join(name.splitlines()).replace("|", "\\|").replace("`", "'")
+    """Write a name so that it stays within a line and a pair of backticks."""
+    return " ".join(name.splitlines()).replace("`", "'")
+
+
+def _cell(name: str) -> str:
+    """Write a name so that it stays within a cell of a table."""
+    return _inline(name).replace("|", "\\|")
 
 
 def _shown(score: float | None) -> str:
