@@ -164,7 +164,7 @@ def read_split(ref: str, name: str, table: Table, text: tuple[str, ...], columns
     tagged = kind == "auto" and len(columns) == 1 and not isinstance(labels[0], str)
     if tagged and words is None and len(text) == 1:
         remedy = ", or take every text as it stands with --task multi-label"
-        _check_mixed(where, text[0], table[text[0]], str, remedy if kind == "auto" else "")
+        _check_mixed(where, text[0], table[text[0]], str, remedy)
     if words and (kind == "tokens" or tagged):
         _check_tags(where, words, labels, text[0], label)
         return Split(name, words, labels, words=True)
