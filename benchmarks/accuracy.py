@@ -32,13 +32,14 @@ import numpy as np
 import torch
 
 from benchmarks.suspects import SUSPECTS
-from theseus_deploy.artifact import fingerprint, write_atomically
+from theseus_deploy.artifact import fingerprint
 from theseus_deploy.benchmark.accuracy import loyalty
 from theseus_deploy.compress.families import count_layers
 from theseus_deploy.compress.stage import compress, map_of
 from theseus_deploy.compress.start import Start, choose_start
 from theseus_deploy.configs import CompressConfig, FinetuneConfig, Init
 from theseus_deploy.data import Corpus, open_data
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.finetune import finetune_checkpoint
 from theseus_deploy.lesson import Lesson, predict
 from theseus_deploy.machine import this_machine, versions

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.stats import Estimate
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.labels import as_seqeval
 
 RUNS = Path(__file__).resolve().parent / "results" / "accuracy.jsonl"

@@ -41,9 +41,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compress_arms import Arm, Bench, Settings
-from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.process import environment
 from theseus_deploy.benchmark.stats import quantile_ratio
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.machine import this_machine, usable_cores, versions
 
 RESULT = Path(__file__).resolve().parent / "results" / "compress_speed.json"

@@ -15,7 +15,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from theseus_deploy.artifact import write_atomically
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.machine import this_machine, usable_cores, versions
 
 RESULT = Path(__file__).resolve().parent / "results" / "export_cost.json"

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.benchmark.stats import share
 from theseus_deploy.builtin import minilm
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.machine import this_machine, versions
 

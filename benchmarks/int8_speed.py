@@ -28,12 +28,13 @@ from benchmarks.int8_graphs import (
     skip_norm,
     without_zero_points,
 )
-from theseus_deploy.artifact import Artifact, Draft, write_atomically
+from theseus_deploy.artifact import Artifact, Draft
 from theseus_deploy.benchmark.latency import measure, summarise
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import Shape
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.export.quantize.calibrate import calibrate
 from theseus_deploy.export.quantize.int8 import to_int8
 from theseus_deploy.export.quantize.scheme import Scheme

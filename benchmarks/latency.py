@@ -26,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from theseus_deploy.artifact import Artifact, write_atomically
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport, Candidate
 from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.benchmark.stats import Estimate, median_ratio
 from theseus_deploy.compress.modules import truncate
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.models.checkpoint import open_checkpoint, save_checkpoint
 from theseus_deploy.tasks import Task

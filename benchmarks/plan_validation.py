@@ -28,12 +28,12 @@ import psutil
 
 from benchmarks.plan_errors import BATCHES, SEED, compare_closed, compare_open, foretell, service_times
 from benchmarks.plan_fleet import SECONDS, Cell, connect, load_closed, load_openly, turnaround, ways
-from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.latency import measure_paced
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.benchmark.report import NUMBERS
 from theseus_deploy.builtin import minilm
 from theseus_deploy.data import open_data
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.machine import this_machine, versions
 from theseus_deploy.plan.service import ServiceTimes
 from theseus_deploy.plan.simulation import Fleet

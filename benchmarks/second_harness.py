@@ -17,11 +17,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from theseus_deploy.artifact import write_atomically
 from theseus_deploy.benchmark.stage import BenchmarkRequest
 from theseus_deploy.builtin import minilm
 from theseus_deploy.configs import BenchmarkConfig, ExportConfig
 from theseus_deploy.data import open_data
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.export.stage import export_checkpoint
 from theseus_deploy.machine import this_machine, versions
 

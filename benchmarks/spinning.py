@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from theseus_deploy.artifact import write_atomically
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.machine import this_machine, versions
 
 RESULT = Path(__file__).resolve().parent / "results" / "spinning.json"

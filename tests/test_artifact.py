@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.artifacts import CORPUS, PARENT, fill, make, manifest, names, occupy, refuse, snapshot
-from theseus_deploy.artifact import MANIFEST, Artifact, Parent, claim, fingerprint, write_atomically
+from theseus_deploy.artifact import MANIFEST, Artifact, Parent, claim, fingerprint
 from theseus_deploy.configs import FinetuneConfig
 from theseus_deploy.data import Corpus
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.splits import Split
 from theseus_deploy.workspace import Workspace

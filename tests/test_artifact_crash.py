@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.artifacts import CORPUS, PARENT, make, names, occupy, refuse, snapshot
-from theseus_deploy.artifact import MANIFEST, Artifact, claim, locked, scratch
+from theseus_deploy.artifact import MANIFEST, Artifact, claim, scratch
 from theseus_deploy.benchmark.process import Worker
 from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.disk import locked
 from theseus_deploy.errors import ArtifactError
 
 ROOT = Path(__file__).parents[1]

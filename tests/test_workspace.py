@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.artifacts import CORPUS, PARENT, make
-from theseus_deploy.artifact import Artifact, locked
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.configs import FinetuneConfig
+from theseus_deploy.disk import locked
 from theseus_deploy.errors import ArtifactError, TrainingError
 from theseus_deploy.progress import Silent
 from theseus_deploy.workspace import COMPLETE, REQUEST, Workspace, unfinished

@@ -4,11 +4,9 @@ A folder is complete or absent. It is written beside its final place, its manife
 Beside `out`, a draft is called `.out.*.tmp`, and what it replaces `.out.*.old`: for an instant, or after a crash.
 """
 
-import errno
 import glob
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from theseus_deploy.disk import locked, sha256_of, sync, temporary, writable, write_atomically
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.manifest import MANIFEST, Manifest, Parent, Source, ledger_entry, read_manifest
 
@@ -26,15 +25,11 @@ if TYPE_CHECKING:
     from theseus_deploy.data import Corpus
 
 __all__ = ["MANIFEST", "Artifact", "Draft", "Manifest", "Parent", "Source", "claim", "fingerprint", "ledger_entry",
-           "locked", "scratch", "sha256_of", "writable", "write_atomically"]  # fmt: skip
+           "scratch"]  # fmt: skip
 THEIRS = (".git", ".gitattributes", ".cache")  # what the Hub and its clients add to a folder
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # what a model of anybody's consists of
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 OLD_WEIGHTS = "pytorch_model*.bin"  # of a model that has no others: where it has, nobody reads these
-SHOWN = 32  # characters of a file's name in that of its draft, which may be no longer than a name may be
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
-              errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.EBUSY,
-              errno.EXDEV)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +178,7 @@ class Draft:
             self.path / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         )
         for path in (*_files(self.path), self.path):
-            _sync(path)
+            sync(path)
 
 
 def claim(out: Path, overwrite: bool) -> None:
@@ -211,78 +206,12 @@ def claim(out: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def writable(out: Path, flag: str = "--out") -> Iterator[None]:
-    """Turn what keeps `out`, which the user named by `flag`, from being written into one line.
-
-    Raises:
-        ArtifactError: the disk is full, the place is read-only, a parent is a file or takes no folders, as /proc.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE and not _is_beside(error, out):
-            raise
-        raise ArtifactError(
-            f"{out} cannot be written ({error.strerror}); free space or choose another {flag}"
-        ) from error
-
-
-def _is_beside(error: OSError, out: Path) -> bool:
-    """Tell whether what is missing is a folder above `out`, or beside it for its sake: the place's fault, not ours."""
-    if not isinstance(error, FileNotFoundError) or not error.filename:
-        return False
-    missing = Path(error.filename)
-    return missing in out.parents or (missing.parent == out.parent and out.name in missing.name)
-
-
-@contextmanager
 def scratch() -> Iterator[Path]:
     """Give a folder for what nobody keeps, gone afterwards; those of processes that were killed go first."""
     with ExitStack() as until_done:
         with temporary():
             folder = until_done.enter_context(_draft_beside(Path(tempfile.gettempdir()) / "theseus"))
         yield folder
-
-
-@contextmanager
-def temporary() -> Iterator[None]:
-    """Turn what keeps a temporary file or folder from being made into one line.
-
-    Raises:
-        ArtifactError: its disk is full or read-only, or there is no place for it.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactError(
-            f"no temporary file can be written ({error.strerror}); free space, or name another folder in TMPDIR"
-        ) from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool | None]:
-    """Hold a folder's lock, which the system releases when the process dies.
-
-    Gives False where another process holds it, None where there are no locks: on Windows, and on some file systems.
-    """
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):  # the folder may be gone by now, or another user's
-        yield None
-        return
-    held: bool | None = True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held = False
-    except OSError:
-        held = None
-    try:
-        yield held
-    finally:
-        os.close(handle)
 
 
 def fingerprint(folder: Path) -> str:
@@ -296,31 +225,6 @@ def fingerprint(folder: Path) -> str:
     patterns = [*MODEL_FILES, *([] if any((folder / name).is_file() for name in WEIGHTS) else [OLD_WEIGHTS])]
     files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return _hash_of_hashes({path.name: sha256_of(path) for path in files})
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """Write a text file so that it is there whole or not at all, whatever happens meanwhile.
-
-    Of a name that is no UTF-8, the bytes that are none are escaped as JSON does it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:SHOWN]}.", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _replace(draft: Path, out: Path) -> None:
@@ -338,7 +242,7 @@ def _replace(draft: Path, out: Path) -> None:
             raise
     else:
         draft.replace(out)
-    _sync(out.parent)
+    sync(out.parent)
     for left in _beside(out, "old"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -383,16 +287,6 @@ def _sweep(out: Path) -> None:
 def _beside(out: Path, suffix: str) -> list[Path]:
     """Find what `mkdtemp` made for `out`: with eight characters in between, for `out.int8` has such folders too."""
     return sorted(out.parent.glob(f".{glob.escape(out.name)}.{'?' * 8}.{suffix}"))
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt":  # Windows opens no folders, and flushes files when they are closed
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -19,8 +19,7 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from theseus_deploy.artifact import write_atomically
-from theseus_deploy.disk import torch_writing
+from theseus_deploy.disk import torch_writing, write_atomically
 from theseus_deploy.dropout import PackedDropout
 from theseus_deploy.errors import TrainingError
 from theseus_deploy.lesson import Lesson

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from theseus_deploy.artifact import Artifact, Manifest, write_atomically
+from theseus_deploy.artifact import Artifact, Manifest
 from theseus_deploy.configs import Keep, TrainingConfig
 from theseus_deploy.data import note_repeats
-from theseus_deploy.disk import as_disk_error
+from theseus_deploy.disk import as_disk_error, write_atomically
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ConfigError, TrainingError, brief, suggest
 from theseus_deploy.execution import eager_attention, quiet, torch_device, torch_threads

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theseus_deploy.artifact import Artifact, claim, locked, writable, write_atomically
+from theseus_deploy.artifact import Artifact, claim
+from theseus_deploy.disk import locked, writable, write_atomically
 from theseus_deploy.distributed import ALONE, World
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.progress import SILENT, Progress

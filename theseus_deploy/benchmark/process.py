@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from theseus_deploy import errors
-from theseus_deploy.artifact import temporary
+from theseus_deploy.disk import temporary
 from theseus_deploy.errors import ModelError, TheseusError
 
 # Every library that keeps a thread pool of its own, told before it is imported.

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from theseus_deploy.artifact import write_atomically
+from theseus_deploy.disk import write_atomically
 
 SCHEMA = 1
 NUMBERS = re.compile(r"\[\n[-+.,\deE\s]+\]")  # a list of nothing but numbers goes on one line

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 
-from theseus_deploy.artifact import sha256_of
 from theseus_deploy.benchmark.accuracy import Answers, loyalty
 from theseus_deploy.benchmark.against import Past, compare, open_earlier
 from theseus_deploy.benchmark.certainty import agreement_estimate, score_estimate
@@ -23,6 +22,7 @@ from theseus_deploy.benchmark.stats import Estimate
 from theseus_deploy.benchmark.trial import Measured, Trial
 from theseus_deploy.configs import BenchmarkConfig
 from theseus_deploy.data import Corpus, open_data
+from theseus_deploy.disk import sha256_of
 from theseus_deploy.errors import ConfigError, DataError
 from theseus_deploy.labels import Reference
 from theseus_deploy.machine import cpu_quota, this_machine, versions

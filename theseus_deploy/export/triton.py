@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from theseus_deploy.artifact import Artifact, writable
+from theseus_deploy.artifact import Artifact
+from theseus_deploy.disk import writable
 from theseus_deploy.errors import ArtifactError
 from theseus_deploy.manifest import GRAPH, OUTPUT
 

@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from theseus_deploy.artifact import Artifact, write_atomically
+from theseus_deploy.artifact import Artifact
 from theseus_deploy.benchmark.report import BenchmarkReport
 from theseus_deploy.benchmark.views import html, junit, markdown
+from theseus_deploy.disk import write_atomically
 from theseus_deploy.errors import ArtifactError, ConfigError
 
 VIEWS: dict[str, Callable[[BenchmarkReport], str]] = {
